@@ -1,0 +1,163 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Failover is one decision to move clients: its reason, its progress and its
+// outcome. A person drains a server by creating one.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=fo,categories=rollcall
+// +kubebuilder:printcolumn:name="From",type=string,JSONPath=`.spec.server`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
+// +kubebuilder:printcolumn:name="To",type=integer,JSONPath=`.status.receivers`
+// +kubebuilder:printcolumn:name="Moved",type=integer,JSONPath=`.status.moved`
+// +kubebuilder:printcolumn:name="Pending",type=integer,JSONPath=`.status.pending`
+// +kubebuilder:printcolumn:name="Lost",type=integer,JSONPath=`.status.lost`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.conditions[?(@.type=="Processing")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Failover struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec FailoverSpec `json:"spec"`
+	// +optional
+	Status FailoverStatus `json:"status,omitempty,omitzero"`
+}
+
+// FailoverList is a list of Failovers.
+//
+// +kubebuilder:object:root=true
+type FailoverList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Failover `json:"items"`
+}
+
+// FailoverReason is why clients are moved.
+//
+// +kubebuilder:validation:Enum=Overloaded;Dead;Returned;Rebalance;Drain
+type FailoverReason string
+
+// The reasons of a Failover.
+const (
+	// FailoverOverloaded: the server is TCP-alive and does not answer in time.
+	FailoverOverloaded FailoverReason = "Overloaded"
+	// FailoverDead: the server's process or its machine is gone.
+	FailoverDead FailoverReason = "Dead"
+	// FailoverReturned: a server that had lost its clients answers again, and
+	// gets its share back from this one.
+	FailoverReturned FailoverReason = "Returned"
+	// FailoverRebalance: the load has stayed uneven.
+	FailoverRebalance FailoverReason = "Rebalance"
+	// FailoverDrain: a person asked for it.
+	FailoverDrain FailoverReason = "Drain"
+)
+
+// FailoverSpec is the decision. It cannot be changed once made.
+//
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a Failover is immutable: delete it (which cancels it) and create another"
+type FailoverSpec struct {
+	// Presence is the servers Presence (of the same namespace) that the server belongs to.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Presence string `json:"presence"`
+	// Server is the pod whose clients are moved.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Server string `json:"server"`
+	// Incarnation is the life of that server's process that is meant; empty:
+	// whichever runs when the Failover is first seen.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Incarnation string `json:"incarnation,omitempty"`
+	// +kubebuilder:default=Drain
+	// +optional
+	Reason FailoverReason `json:"reason,omitempty"`
+	// Evidence is the verdict in words, as it stood when this was decided.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Evidence string `json:"evidence,omitempty"`
+	// Clients is how many sessions the server held when it was last seen well.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Clients int32 `json:"clients,omitempty"`
+	// Count limits how many clients are moved; absent: all.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	Count *int32 `json:"count,omitempty"`
+	// TakenOver is how many takeovers from this incarnation the other servers
+	// had already reported when it was last seen well: the baseline of status.moved.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	TakenOver int32 `json:"takenOver,omitempty"`
+	// Targets are the servers that receive, with their weights; empty: the
+	// controller chooses when it first sees the Failover.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=server
+	// +optional
+	Targets []FailoverTarget `json:"targets,omitempty"`
+	// DetectedAt is when the first evidence of the fault was seen.
+	// +optional
+	DetectedAt *metav1.MicroTime `json:"detectedAt,omitempty"`
+}
+
+// FailoverTarget is one receiving server.
+type FailoverTarget struct {
+	// +kubebuilder:validation:MaxLength=253
+	Server string `json:"server"`
+	// Weight is this receiver's part of all weights.
+	// +kubebuilder:validation:Minimum=0
+	Weight int32 `json:"weight"`
+}
+
+// FailoverStatus is the progress and the outcome.
+type FailoverStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Receivers is how many servers receive.
+	// +optional
+	Receivers int32 `json:"receivers"`
+	// Moved counts clients that other servers have taken over.
+	// +optional
+	Moved int32 `json:"moved"`
+	// +optional
+	MovedBy MovedBy `json:"movedBy,omitempty,omitzero"`
+	// Pending counts clients that are still expected.
+	// +optional
+	Pending int32 `json:"pending"`
+	// Lost counts clients that went Offline.
+	// +optional
+	Lost int32 `json:"lost"`
+	// +optional
+	DetectedAt *metav1.MicroTime `json:"detectedAt,omitempty"`
+	// +optional
+	DecidedAt *metav1.MicroTime `json:"decidedAt,omitempty"`
+	// +optional
+	FirstMovedAt *metav1.MicroTime `json:"firstMovedAt,omitempty"`
+	// +optional
+	CompletedAt *metav1.MicroTime `json:"completedAt,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// MovedBy says what made clients leave.
+type MovedBy struct {
+	// Directive: the server told them to go.
+	// +optional
+	Directive int32 `json:"directive"`
+	// OwnTimeout: they left by themselves, because answers were late or the connection broke.
+	// +optional
+	OwnTimeout int32 `json:"ownTimeout"`
+	// Severed: the kernel ended the connection, or the client did not say why it came.
+	// +optional
+	Severed int32 `json:"severed"`
+}
