@@ -1,0 +1,102 @@
+# All that is needed to build, try and test Rollcall: Go, make, git and a POSIX
+# shell (and a C compiler for the race detector, so for `make test`). Nothing is
+# installed outside this directory and Go's caches.
+
+ifeq ($(shell command -v go),)
+$(error Go is not on the PATH: Rollcall needs Go 1.26 or newer, see https://go.dev/dl)
+endif
+
+BIN   := bin
+TOOLS := $(BIN)/tools
+# Where etcd, kube-apiserver and kubectl are, for what runs them. The choice is
+# explained on stderr; see hack/assets.
+ASSETS = go run ./hack/assets
+# The container engine that `make image` uses.
+ENGINE ?= docker
+IMAGE  ?= rollcall:dev
+# Arguments for `make demo`.
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## This list.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/rollcall, and whatever else cmd/ holds.
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -o $(BIN)/ ./cmd/...
+
+.PHONY: demo
+demo: ## The story of docs: a server hangs, its clients are moved. ARGS=--once ends by itself.
+	@mkdir -p $(BIN)
+	@# exec: the demo itself gets the signals, and cleans up.
+	@dir=$$($(ASSETS)) && echo "demo: building Rollcall" >&2 && \
+		CGO_ENABLED=0 go build -o $(BIN)/ ./cmd/... ./hack/demo && \
+		KUBEBUILDER_ASSETS="$$dir" exec $(BIN)/demo $(ARGS)
+
+.PHONY: assets
+assets: ## etcd, kube-apiserver and kubectl for the demo and the tests; prints their directory.
+	@$(ASSETS)
+
+.PHONY: generate
+generate: $(TOOLS)/controller-gen ## Deep copies, CRDs and apply configurations, from api/v1alpha1.
+	hack/generate .
+
+.PHONY: verify-generated
+verify-generated: $(TOOLS)/controller-gen ## Fails when `make generate` would change something.
+	hack/verify-generated
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## golangci-lint, with .golangci.yml.
+	$(TOOLS)/golangci-lint run
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## Formats everything.
+	$(TOOLS)/golangci-lint fmt
+
+.PHONY: vet
+vet: ## go vet.
+	go vet ./...
+
+.PHONY: test-fast
+test-fast: ## Unit tests and cheap lint: no API server, no C compiler, no golangci-lint.
+	hack/check-format
+	CGO_ENABLED=0 go vet ./...
+	CGO_ENABLED=0 go test -short ./...
+
+.PHONY: test
+test: lint vet verify-generated ## Everything, with -race, against a real etcd and kube-apiserver.
+	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+.PHONY: bench
+bench: ## Every benchmark.
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: image
+image: ## The container image. BASE_BUILD and BASE_RUN choose its base images.
+	$(ENGINE) build -t $(IMAGE) $(if $(BASE_BUILD),--build-arg BASE_BUILD=$(BASE_BUILD)) \
+		$(if $(BASE_RUN),--build-arg BASE_RUN=$(BASE_RUN)) .
+
+.PHONY: clean
+clean: ## Removes what was built, but for the tools, etcd and kube-apiserver.
+	find $(BIN) -mindepth 1 -maxdepth 1 ! -name k8s ! -name tools -exec rm -rf {} + 2>/dev/null || true
+
+.PHONY: clean-all
+clean-all: ## Removes all of bin/.
+	rm -rf $(BIN)
+
+# The tools are pinned by a module of their own, so that their dependencies are
+# not ours.
+$(TOOLS)/controller-gen: hack/tools/go.mod hack/tools/go.sum
+	@echo "building controller-gen, once" >&2
+	@mkdir -p $(TOOLS)
+	@cd hack/tools && CGO_ENABLED=0 go build -o ../../$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+	@touch $@
+
+$(TOOLS)/golangci-lint: hack/tools/go.mod hack/tools/go.sum
+	@echo "building golangci-lint, once; this takes minutes" >&2
+	@mkdir -p $(TOOLS)
+	@cd hack/tools && CGO_ENABLED=0 go build -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
