@@ -3,6 +3,7 @@
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:ac:generate=true
+// +kubebuilder:ac:output:package=../applyconfiguration
 // +groupName=rollcall.dev
 package v1alpha1
 
@@ -14,6 +15,10 @@ import (
 
 // GroupVersion is the group and version of every type in this package.
 var GroupVersion = schema.GroupVersion{Group: "rollcall.dev", Version: "v1alpha1"}
+
+// SchemeGroupVersion is GroupVersion under the name that generated apply
+// configurations use.
+var SchemeGroupVersion = GroupVersion
 
 // SchemeBuilder collects the functions that make this package's types known.
 var SchemeBuilder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
