@@ -1,0 +1,123 @@
+// Package storetest starts real etcd servers for tests: inside the test's own
+// process, on loopback, in the test's temporary directory, without fsync.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// Server is one etcd server that can be stopped, and started again with its
+// data and its address.
+type Server struct {
+	t      testing.TB
+	dir    string
+	client url.URL
+	peer   url.URL
+	etcd   *embed.Etcd
+}
+
+// Etcd starts an etcd server and returns its endpoints. It stops with the test.
+func Etcd(t testing.TB) []string {
+	t.Helper()
+	return Start(t).Endpoints()
+}
+
+// Start starts an etcd server that the test can stop and restart.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{t: t, dir: t.TempDir(), client: freeURL(t), peer: freeURL(t)}
+	s.Restart()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Endpoints are the addresses of the server, the same after a Restart.
+func (s *Server) Endpoints() []string { return []string{s.client.Host} }
+
+// Restart starts the server where it was stopped, and waits until it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
+	cfg := embed.NewConfig()
+	cfg.Dir = s.dir
+	cfg.Name = "test"
+	cfg.UnsafeNoFsync = true
+	cfg.LogLevel = "fatal"
+	cfg.LogOutputs = []string{"/dev/null"}
+	cfg.ListenClientUrls = []url.URL{s.client}
+	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
+	cfg.ListenPeerUrls = []url.URL{s.peer}
+	cfg.AdvertisePeerUrls = cfg.ListenPeerUrls
+	cfg.InitialCluster = cfg.Name + "=" + s.peer.String()
+	etcd, err := embed.StartEtcd(cfg)
+	if err != nil {
+		s.t.Fatalf("start etcd: %v", err)
+	}
+	select {
+	case <-etcd.Server.ReadyNotify():
+		s.etcd = etcd
+	case err := <-etcd.Err():
+		etcd.Close()
+		s.t.Fatalf("start etcd: %v", err)
+	case <-time.After(30 * time.Second):
+		etcd.Close()
+		s.t.Fatal("etcd was not ready after 30 s")
+	}
+}
+
+// Stop stops the server; what it holds stays. Stopping twice is harmless.
+func (s *Server) Stop() {
+	if s.etcd == nil {
+		return
+	}
+	s.etcd.Close()
+	s.etcd = nil
+}
+
+// Compact discards the history before the present revision, at once.
+func (s *Server) Compact() {
+	s.t.Helper()
+	c := s.Client()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	got, err := c.Get(ctx, "/", clientv3.WithCountOnly())
+	if err == nil {
+		_, err = c.Compact(ctx, got.Header.Revision, clientv3.WithCompactPhysical())
+	}
+	if err != nil {
+		s.t.Fatalf("compact: %v", err)
+	}
+}
+
+// Client is a raw client, for what a test does behind the store's back. It is
+// closed with the test.
+func (s *Server) Client() *clientv3.Client {
+	s.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: s.Endpoints(), DialTimeout: 5 * time.Second})
+	if err != nil {
+		s.t.Fatalf("etcd client: %v", err)
+	}
+	s.t.Cleanup(func() {
+		if err := c.Close(); err != nil && !errors.Is(err, context.Canceled) {
+			s.t.Errorf("close etcd client: %v", err)
+		}
+	})
+	return c
+}
+
+func freeURL(t testing.TB) url.URL {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("find a free port: %v", err)
+	}
+	defer l.Close()
+	return url.URL{Scheme: "http", Host: l.Addr().String()}
+}
