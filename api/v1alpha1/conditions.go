@@ -1,6 +1,6 @@
 package v1alpha1
 
-// Labels and annotations.
+// Labels, annotations and taints.
 const (
 	// AcceptingLabel is what a Service selects. Every server pod is born with
 	// "true"; the controller turns it to "false" while the pod's clients are moved.
@@ -11,67 +11,155 @@ const (
 	UnreachableTaint = "rollcall.dev/unreachable"
 )
 
-// Conditions of a Presence.
+// Conditions of a Presence. The controller's leader sets all of them, each with
+// the generation it speaks of. Positive polarity: True is normal. Negative
+// polarity: True is abnormal.
 const (
-	// ConditionReady is True when the controller is able to judge.
-	ConditionReady = "Ready"
-	// ConditionHealthy is True when every member is alive.
-	ConditionHealthy = "Healthy"
-	// ConditionAccepted is True when the spec is honoured.
+	// ConditionAccepted is True when the spec is honoured. While it is False
+	// nothing of the spec is in force, and Ready is False for the same reason.
+	// Positive polarity. Reasons: Honoured; NotInstallationNamespace,
+	// SelectedByAnother, InvalidSelector.
 	ConditionAccepted = "Accepted"
-	// ConditionFrozen is True (abnormal) while the brake forbids every action.
+	// ConditionReady is True when the controller is able to judge: what else
+	// the status says is then current. While it is False the counts and Healthy
+	// are the last that were known. Positive polarity. Reasons: Judging;
+	// WarmingUp, StoreAway, and those of Accepted=False.
+	ConditionReady = "Ready"
+	// ConditionHealthy is True when every member is alive, False when one is
+	// known not to be, Unknown when no one can tell. A client that is Late does
+	// not make it False: among many clients some always are. Positive polarity.
+	// Reasons: AllAlive; Dead, Overloaded, Orphaned, Suspect, AgentDown,
+	// Isolated, Silent; Unknown, NoMembers. Of several, the first in this order.
+	ConditionHealthy = "Healthy"
+	// ConditionFrozen is True while the brake forbids every action: verdicts go
+	// on, and nobody is moved. Negative polarity. Reasons: NotFrozen;
+	// TooManyLost, TooFewHealthy, WarmingUp, StoreAway, Paused, NoHeadroom.
 	ConditionFrozen = "Frozen"
-	// ConditionFewObservers is True (abnormal) when fewer nodes than needed can observe.
+	// ConditionFewObservers is True while a server has fewer observers than
+	// spec.servers.overload.observers asks for, so that the others decide, and
+	// one alone needs a second kind of evidence. Servers only. Negative
+	// polarity. Reasons: EnoughObservers; FewNodes.
 	ConditionFewObservers = "FewObservers"
 )
 
-// Conditions of a Failover.
+// Conditions of a Failover, set by the controller's leader.
 const (
-	// ConditionProcessing is True while clients are being moved. Its reason is
-	// what `kubectl get failovers` prints as STATE.
+	// ConditionProcessing is True while clients are being moved, and False for
+	// ever after. Its reason is what `kubectl get failovers` prints as STATE.
+	// Neither polarity is abnormal. Reasons while True: Pending, Moving,
+	// NoHeadroom; when False: Moved, Recovered, Advised, Cancelled, TimedOut.
 	ConditionProcessing = "Processing"
-	// ConditionSucceeded is Unknown while processing, then True or False.
+	// ConditionSucceeded is Unknown while processing. Then it is True when no
+	// client is left on a server that doesn't answer (Moved, Recovered), and
+	// False when that can't be said (Advised, Cancelled, TimedOut). Its reason
+	// is always that of Processing. Positive polarity.
 	ConditionSucceeded = "Succeeded"
 )
 
-// Reasons of Presence conditions.
+// Reasons of Accepted.
 const (
-	ReasonAllAlive       = "AllAlive"
-	ReasonJudging        = "Judging"
-	ReasonWarmingUp      = "WarmingUp"
-	ReasonNoMembers      = "NoMembers"
-	ReasonSuspect        = "Suspect"
-	ReasonOverloaded     = "Overloaded"
-	ReasonDead           = "Dead"
-	ReasonUnknown        = "Unknown"
-	ReasonHonoured       = "Honoured"
-	ReasonForeign        = "NotInstallationNamespace"
-	ReasonConflict       = "SelectedByAnother"
-	ReasonNotFrozen      = "NotFrozen"
-	ReasonEnough         = "EnoughObservers"
-	ReasonFewNodes       = "FewNodes"
-	ReasonTooManyLost    = "TooManyLost"
-	ReasonTooFewHealthy  = "TooFewHealthy"
-	ReasonStoreAway      = "StoreAway"
-	ReasonPaused         = "Paused"
-	ReasonNoHeadroom     = "NoHeadroom"
-	ReasonInvalidPresent = "Invalid"
+	// ReasonHonoured (Accepted=True): the spec is in force.
+	ReasonHonoured = "Honoured"
+	// ReasonForeign (Accepted=False, Ready=False): spec.nodes outside the
+	// installation's namespace.
+	ReasonForeign = "NotInstallationNamespace"
+	// ReasonConflict (Accepted=False, Ready=False): an older Presence selects
+	// the same servers.
+	ReasonConflict = "SelectedByAnother"
+	// ReasonInvalidSelector (Accepted=False, Ready=False): the selector holds a
+	// label key or value that Kubernetes doesn't allow, which admission can't see.
+	ReasonInvalidSelector = "InvalidSelector"
 )
 
-// Reasons of Failover conditions, as STATE prints them.
+// Reasons of Ready.
 const (
-	// ReasonPending: created, nothing done yet.
+	// ReasonJudging (Ready=True): evidence comes in, and verdicts go out.
+	ReasonJudging = "Judging"
+	// ReasonWarmingUp (Ready=False, Frozen=True): the leader has just begun, and
+	// has not yet watched for long enough to tell silence from its own start.
+	ReasonWarmingUp = "WarmingUp"
+	// ReasonStoreAway (Ready=False, Frozen=True): etcd doesn't answer, or has
+	// only just come back.
+	ReasonStoreAway = "StoreAway"
+)
+
+// Reasons of Healthy. Those of Healthy=False and Unknown are the states that
+// members are in.
+const (
+	// ReasonAllAlive (Healthy=True): every member is alive; of clients, none is
+	// Orphaned.
+	ReasonAllAlive = "AllAlive"
+	// ReasonNoMembers (Healthy=Unknown): no node or server is selected. A
+	// Clients Presence without clients is AllAlive.
+	ReasonNoMembers = "NoMembers"
+	// ReasonDead (Healthy=False): a node or a server is gone.
+	ReasonDead = "Dead"
+	// ReasonOverloaded (Healthy=False): a server is TCP-alive and does not
+	// answer in time.
+	ReasonOverloaded = "Overloaded"
+	// ReasonOrphaned (Healthy=False): clients whose server is gone have not yet
+	// reached another.
+	ReasonOrphaned = "Orphaned"
+	// ReasonSuspect (Healthy=False): something speaks against a node or a
+	// server, and it is not enough for a verdict.
+	ReasonSuspect = "Suspect"
+	// ReasonAgentDown (Healthy=False): a machine lives, its agent doesn't.
+	ReasonAgentDown = "AgentDown"
+	// ReasonIsolated (Healthy=False): a node beats, and gossip doesn't reach it.
+	ReasonIsolated = "Isolated"
+	// ReasonSilent (Healthy=False): a node gossips, and its beats don't arrive.
+	ReasonSilent = "Silent"
+	// ReasonUnknown (Healthy=Unknown): of some members there is no evidence, and
+	// nothing speaks against the others.
+	ReasonUnknown = "Unknown"
+)
+
+// Reasons of Frozen.
+const (
+	// ReasonNotFrozen (Frozen=False): actions are allowed.
+	ReasonNotFrozen = "NotFrozen"
+	// ReasonTooManyLost (Frozen=True): more members were lost within the window
+	// than fail independently; the cause is likely shared, or ours.
+	ReasonTooManyLost = "TooManyLost"
+	// ReasonTooFewHealthy (Frozen=True): fewer servers are healthy than
+	// spec.servers.failover.minHealthy.
+	ReasonTooFewHealthy = "TooFewHealthy"
+	// ReasonPaused (Frozen=True): a person pulled the stop switch, or the
+	// Presence carries PausedAnnotation.
+	ReasonPaused = "Paused"
+	// ReasonNoHeadroom (Frozen=True on a Presence, Processing=True on a
+	// Failover): no server has room for more clients, so they stay where they are.
+	ReasonNoHeadroom = "NoHeadroom"
+)
+
+// Reasons of FewObservers.
+const (
+	// ReasonEnough (FewObservers=False): every server has the observers it should.
+	ReasonEnough = "EnoughObservers"
+	// ReasonFewNodes (FewObservers=True): too few nodes have an agent that can
+	// observe.
+	ReasonFewNodes = "FewNodes"
+)
+
+// Reasons of Processing and Succeeded, as STATE prints them; also NoHeadroom.
+const (
+	// ReasonPending (Processing=True): created, nothing done yet.
 	ReasonPending = "Pending"
-	// ReasonMoving: the directive is written and clients are leaving.
+	// ReasonMoving (Processing=True): the directive is written and clients are leaving.
 	ReasonMoving = "Moving"
-	// ReasonMoved: every client that was expected is elsewhere, or gone.
+	// ReasonMoved (Processing=False, Succeeded=True): every client that was
+	// expected is elsewhere, or gone.
 	ReasonMoved = "Moved"
-	// ReasonAdvised: the mode is Advise; nothing was done.
-	ReasonAdvised = "Advised"
-	// ReasonRecovered: the server answered again before all had moved.
+	// ReasonRecovered (Processing=False, Succeeded=True): the server answered
+	// again before all had moved; the others stay with it.
 	ReasonRecovered = "Recovered"
-	// ReasonCancelled: the Presence changed, the server is gone, or a person paused it.
+	// ReasonAdvised (Processing=False, Succeeded=False): the mode is Advise;
+	// nothing was done.
+	ReasonAdvised = "Advised"
+	// ReasonCancelled (Processing=False, Succeeded=False): the Presence changed,
+	// the server is gone, or a person paused it.
 	ReasonCancelled = "Cancelled"
-	// ReasonTimedOut: clients were still pending at the deadline.
+	// ReasonTimedOut (Processing=False, Succeeded=False): clients were still
+	// pending at the deadline.
 	ReasonTimedOut = "TimedOut"
 )

@@ -59,16 +59,18 @@ const (
 
 // FailoverSpec is the decision. It cannot be changed once made.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.all(t, t.server != self.server)",message="spec.targets must not hold spec.server, whose clients are moved away: remove it from the targets"
+// +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.size() == 0 || self.targets.exists(t, t.weight > 0)",message="spec.targets must hold a server with a weight above 0, or be left out: then the controller chooses"
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a Failover is immutable: delete it (which cancels it) and create another"
 type FailoverSpec struct {
 	// Presence is the servers Presence (of the same namespace) that the server belongs to.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="spec.presence must be the name of a servers Presence in this namespace"
 	// +required
 	Presence string `json:"presence"`
-	// Server is the pod whose clients are moved.
-	// +kubebuilder:validation:MinLength=1
+	// Server is the pod (of the same namespace) whose clients are moved.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="spec.server must be the name of a pod in this namespace, such as server-2"
 	// +required
 	Server string `json:"server"`
 	// Incarnation is the life of that server's process that is meant; empty:
@@ -76,6 +78,7 @@ type FailoverSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Incarnation string `json:"incarnation,omitempty"`
+	// Reason is why; a Failover without one is a drain that a person asked for.
 	// +kubebuilder:default=Drain
 	// +optional
 	Reason FailoverReason `json:"reason,omitempty"`
@@ -110,39 +113,54 @@ type FailoverSpec struct {
 
 // FailoverTarget is one receiving server.
 type FailoverTarget struct {
+	// Server is the pod (of the same namespace) that receives.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="targets.server must be the name of a pod in this namespace, such as server-1"
 	Server string `json:"server"`
-	// Weight is this receiver's part of all weights.
+	// Weight is this receiver's part: it is sent clients in proportion to its
+	// weight in the sum of all weights; 0: none.
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Weight int32 `json:"weight"`
 }
 
 // FailoverStatus is the progress and the outcome.
 type FailoverStatus struct {
+	// ObservedGeneration is the generation that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Receivers is how many servers receive.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Receivers int32 `json:"receivers"`
 	// Moved counts clients that other servers have taken over.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Moved int32 `json:"moved"`
+	// MovedBy says what made them leave.
 	// +optional
 	MovedBy MovedBy `json:"movedBy,omitempty,omitzero"`
 	// Pending counts clients that are still expected.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Pending int32 `json:"pending"`
 	// Lost counts clients that went Offline.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost int32 `json:"lost"`
+	// DetectedAt is when the first evidence of the fault was seen, as in the spec.
 	// +optional
 	DetectedAt *metav1.MicroTime `json:"detectedAt,omitempty"`
+	// DecidedAt is when the controller first acted on this Failover.
 	// +optional
 	DecidedAt *metav1.MicroTime `json:"decidedAt,omitempty"`
+	// FirstMovedAt is when the first client was known to be elsewhere.
 	// +optional
 	FirstMovedAt *metav1.MicroTime `json:"firstMovedAt,omitempty"`
+	// CompletedAt is when Processing became False.
 	// +optional
 	CompletedAt *metav1.MicroTime `json:"completedAt,omitempty"`
+	// Conditions are Processing and Succeeded.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -152,12 +170,15 @@ type FailoverStatus struct {
 // MovedBy says what made clients leave.
 type MovedBy struct {
 	// Directive: the server told them to go.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Directive int32 `json:"directive"`
 	// OwnTimeout: they left by themselves, because answers were late or the connection broke.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	OwnTimeout int32 `json:"ownTimeout"`
 	// Severed: the kernel ended the connection, or the client did not say why it came.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Severed int32 `json:"severed"`
 }

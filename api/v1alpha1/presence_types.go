@@ -22,6 +22,7 @@ import (
 // +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must be at most 63 characters: clients send it in their MQTT user name, and it is part of every session's key"
 type Presence struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -43,8 +44,8 @@ type PresenceList struct {
 
 // PresenceSpec names exactly one population; each subject carries its policy.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.nodes), has(self.servers), has(self.clients)].filter(x, x).size() == 1",message="exactly one of spec.nodes, spec.servers and spec.clients must be set"
-// +kubebuilder:validation:XValidation:rule="has(self.nodes) == has(oldSelf.nodes) && has(self.servers) == has(oldSelf.servers) && has(self.clients) == has(oldSelf.clients)",message="the subject of a Presence cannot be changed: delete it and create another"
+// +kubebuilder:validation:XValidation:rule="[has(self.nodes), has(self.servers), has(self.clients)].filter(x, x).size() == 1",message="exactly one of spec.nodes, spec.servers and spec.clients must be set: make a Presence for each population"
+// +kubebuilder:validation:XValidation:rule="has(self.nodes) == has(oldSelf.nodes) && has(self.servers) == has(oldSelf.servers) && has(self.clients) == has(oldSelf.clients)",message="spec.nodes, spec.servers or spec.clients, whichever was set, cannot be exchanged for another: delete this Presence and create one"
 type PresenceSpec struct {
 	// Nodes watches machines. Honoured in the installation's namespace only.
 	// +optional
@@ -68,17 +69,21 @@ const (
 	ModeAutomatic FailoverMode = "Automatic"
 	// ModeAdvise plans and records, and moves nothing. The default.
 	ModeAdvise FailoverMode = "Advise"
-	// ModeOff judges, and plans nothing.
+	// ModeOff judges, and plans nothing. Status and counts go on.
 	ModeOff FailoverMode = "Off"
 )
 
 // ServersSpec selects the servers of a Presence and says when they count as
 // overloaded, and what to do then.
 type ServersSpec struct {
-	// Selector picks pods of the Presence's own namespace.
+	// Selector picks pods of the Presence's own namespace. It must not be empty.
+	// +kubebuilder:validation:XValidation:rule="has(self.matchLabels) && self.matchLabels.size() > 0 || has(self.matchExpressions) && self.matchExpressions.size() > 0",message="servers.selector must not be empty: name a label of the server pods, such as matchLabels: {app: broker}"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator == 'In' || e.operator == 'NotIn' ? has(e.values) && e.values.size() > 0 : (e.operator == 'Exists' || e.operator == 'DoesNotExist') && (!has(e.values) || e.values.size() == 0))",message="servers.selector.matchExpressions: the operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	// +required
 	Selector metav1.LabelSelector `json:"selector"`
 	// Port is the name or number of the container port that clients use.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 65535 : self.matches('^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$') && self.matches('[a-z]')",message="servers.port must be a container port: its name (at most 15 of a-z, 0-9 and -, with a letter) or its number, from 1 to 65535"
 	// +required
 	Port intstr.IntOrString `json:"port"`
 	// Probe is how observers time the servers.
@@ -97,7 +102,7 @@ type ServersSpec struct {
 
 // ProbeSpec is a union: exactly one kind of probe.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.mqtt)].filter(x, x).size() == 1",message="exactly one kind of probe must be set: mqtt"
+// +kubebuilder:validation:XValidation:rule="[has(self.mqtt)].filter(x, x).size() == 1",message="exactly one kind of probe must be set, such as servers.probe: {mqtt: {}}"
 type ProbeSpec struct {
 	// MQTT keeps a session on the server and pings it.
 	// +optional
@@ -111,18 +116,18 @@ type MQTTProbe struct{}
 type OverloadSpec struct {
 	// AnswerTime is the longest time in which a healthy server answers a probe.
 	// +kubebuilder:default="500ms"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('60s')",message="overload.answerTime must be from 10ms to 60s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('10ms') && duration(self) <= duration('60s')",message="overload.answerTime must be a duration from 10ms to 60s, such as 500ms"
 	// +optional
 	AnswerTime metav1.Duration `json:"answerTime,omitempty,omitzero"`
 	// Window is how long answers must be late before a server counts as slow.
 	// +kubebuilder:default="1s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('200ms') && duration(self) <= duration('5m')",message="overload.window must be from 200ms to 5m"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('200ms') && duration(self) <= duration('5m')",message="overload.window must be a duration from 200ms to 5m, such as 1s"
 	// +optional
 	Window metav1.Duration `json:"window,omitempty,omitzero"`
 	// Recovery is how long real answers must be in time before a server that
 	// was overloaded or dead is trusted again.
 	// +kubebuilder:default="5s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="overload.recovery must be from 1s to 1h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="overload.recovery must be a duration from 1s to 1h, such as 5s"
 	// +optional
 	Recovery metav1.Duration `json:"recovery,omitempty,omitzero"`
 	// Observers is how many agents probe each server, from distinct zones
@@ -144,7 +149,7 @@ type FailoverPolicy struct {
 	// share of all; at least one.
 	// +kubebuilder:default="10%"
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",message="failover.maxServers must be a number of at least 1, or from 1% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000 : self.matches('^([1-9][0-9]?|100)%$')",message="failover.maxServers must be a number from 1 to 1000, or a share from 1% to 100%, such as 10%"
 	// +optional
 	MaxServers intstr.IntOrString `json:"maxServers,omitempty,omitzero"`
 	// ClientsPerSecond is the pace at which clients are moved, to begin with.
@@ -157,7 +162,7 @@ type FailoverPolicy struct {
 	// be moved at all.
 	// +kubebuilder:default="50%"
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",message="failover.minHealthy must be a number of at least 1, or from 1% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000 : self.matches('^([1-9][0-9]?|100)%$')",message="failover.minHealthy must be a number from 1 to 1000, or a share from 1% to 100%, such as 50%"
 	// +optional
 	MinHealthy intstr.IntOrString `json:"minHealthy,omitempty,omitzero"`
 }
@@ -165,6 +170,7 @@ type FailoverPolicy struct {
 // NodesSpec selects nodes and says what is done about dead ones.
 type NodesSpec struct {
 	// Selector picks nodes by label; empty picks all.
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator == 'In' || e.operator == 'NotIn' ? has(e.values) && e.values.size() > 0 : (e.operator == 'Exists' || e.operator == 'DoesNotExist') && (!has(e.values) || e.values.size() == 0))",message="nodes.selector.matchExpressions: the operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	// +kubebuilder:default={}
 	// +optional
 	Selector metav1.LabelSelector `json:"selector,omitempty,omitzero"`
@@ -176,19 +182,23 @@ type NodesSpec struct {
 
 // OnDeadMode says what is done about a dead node.
 //
-// +kubebuilder:validation:Enum=Advise;Taint;Off
+// +kubebuilder:validation:Enum=Advise;Off
 type OnDeadMode string
 
 // The modes of onDead.
 const (
+	// OnDeadAdvise says so in the status and an Event. The default.
 	OnDeadAdvise OnDeadMode = "Advise"
-	// OnDeadTaint taints it rollcall.dev/unreachable:NoExecute.
+	// OnDeadTaint is reserved for the taint UnreachableTaint:NoExecute. Nothing
+	// sets it, so admission refuses it.
 	OnDeadTaint OnDeadMode = "Taint"
-	OnDeadOff   OnDeadMode = "Off"
+	// OnDeadOff judges, and says so in the counts only.
+	OnDeadOff OnDeadMode = "Off"
 )
 
 // OnDeadPolicy says what is done about a dead node.
 type OnDeadPolicy struct {
+	// Mode: Advise says so in the status and an Event; Off.
 	// +kubebuilder:default=Advise
 	// +optional
 	Mode OnDeadMode `json:"mode,omitempty"`
@@ -216,31 +226,41 @@ type ClientsSpec struct {
 	MissesUntilOffline int32 `json:"missesUntilOffline,omitempty"`
 	// Grace is added to the lease of every session.
 	// +kubebuilder:default="5s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="clients.grace must be from 0s to 1h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="clients.grace must be a duration from 0s to 1h, such as 5s"
 	// +optional
 	Grace *metav1.Duration `json:"grace,omitempty"`
 	// Retention is how long an offline record, with its last-seen time, is kept.
 	// +kubebuilder:default="24h"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="clients.retention must be from 1m to 720h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="clients.retention must be a duration from 1m to 720h, such as 24h"
 	// +optional
 	Retention metav1.Duration `json:"retention,omitempty,omitzero"`
 }
 
 // IntervalBounds bounds the interval that a client may declare.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.min) || !has(self.max) || duration(self.min) <= duration(self.max)",message="clients.interval.min must not exceed clients.interval.max"
+// +kubebuilder:validation:XValidation:rule="!has(self.min) || !has(self.max) || [self.min, self.max].exists(d, !d.matches('^([0-9]{1,5}(h|m|s)){1,3}$')) || duration(self.min) <= duration(self.max)",message="clients.interval.min must not exceed clients.interval.max: lower the one or raise the other"
 type IntervalBounds struct {
 	// Min is the shortest interval; a client that asks for less is given this.
 	// +kubebuilder:default="1s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.min must be from 1s to 18h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s)){1,3}$') && duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.min must be whole seconds from 1s to 18h, such as 30s"
 	// +optional
 	Min metav1.Duration `json:"min,omitempty,omitzero"`
 	// Max is the longest interval; a client that asks for more, or for none, is given this.
 	// +kubebuilder:default="10m"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.max must be from 1s to 18h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s)){1,3}$') && duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.max must be whole seconds from 1s to 18h, such as 10m"
 	// +optional
 	Max metav1.Duration `json:"max,omitempty,omitzero"`
 }
+
+// The subjects of a Presence, as status.subject repeats them.
+const (
+	SubjectNodes   = "Nodes"
+	SubjectServers = "Servers"
+	SubjectClients = "Clients"
+)
+
+// MaxNotAlive is how many members status.notAlive holds at most.
+const MaxNotAlive = 32
 
 // PresenceStatus is what the controller last said of the population. It holds
 // counts, conditions and a bounded list: never a heartbeat, never all members.
@@ -248,48 +268,70 @@ type PresenceStatus struct {
 	// ObservedGeneration is the generation that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Subject is Nodes, Servers or Clients.
+	// Subject says which subject the spec has, for the table.
+	// +kubebuilder:validation:Enum=Nodes;Servers;Clients
 	// +optional
 	Subject string `json:"subject,omitempty"`
-	// Mode repeats the policy's mode, for the table.
+	// Mode repeats the policy's mode, for the table; absent for Clients, which
+	// have none.
+	// +kubebuilder:validation:Enum=Automatic;Advise;Off
 	// +optional
 	Mode string `json:"mode,omitempty"`
-	// Reason is the first reason that the population is not healthy, if any.
+	// Reason is that of the first condition which isn't as it should be, of
+	// Accepted, Ready and Healthy, for the table; absent while all are.
+	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// Counts says how many members there are in each column of the table.
 	// +optional
 	Counts PresenceCounts `json:"counts,omitempty,omitzero"`
-	// NotAlive lists at most 32 members that are not alive.
+	// NotAlive lists at most 32 nodes or servers that are not alive; clients
+	// are never listed.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	NotAlive []MemberStatus `json:"notAlive,omitempty"`
+	// Conditions are Accepted, Ready, Healthy, Frozen and FewObservers.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// PresenceCounts counts members by state. docs/spec maps every state to its column.
+// PresenceCounts counts members by column of the table; docs/spec/presence.md
+// maps every state to its column. Members is the sum of the others.
 type PresenceCounts struct {
+	// Members is how many there are, whatever their state.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Members int32 `json:"members"`
+	// Alive: Alive nodes and servers, Online clients.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Alive int32 `json:"alive"`
+	// Suspect: Suspect or Unknown nodes and servers, nodes that are AgentDown,
+	// Isolated or Silent, Late or Orphaned clients.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Suspect int32 `json:"suspect"`
-	// Overloaded is absent where the subject is not Servers.
+	// Overloaded servers; absent where the subject is not Servers.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Overloaded *int32 `json:"overloaded,omitempty"`
+	// Dead nodes and servers.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Dead int32 `json:"dead"`
 }
 
 // MemberStatus is one member that is not alive.
 type MemberStatus struct {
+	// Name of the node, or of the pod in the Presence's namespace.
+	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
-	// State is a state of the verdict package: Suspect, Overloaded, Dead, Unknown…
+	// State is its verdict: Suspect, Overloaded, Dead, Unknown…
+	// +kubebuilder:validation:MaxLength=64
 	State string `json:"state"`
 	// Since is when the member entered the state.
 	// +optional

@@ -14,12 +14,13 @@ import (
 type FailoverSpecApplyConfiguration struct {
 	// Presence is the servers Presence (of the same namespace) that the server belongs to.
 	Presence *string `json:"presence,omitempty"`
-	// Server is the pod whose clients are moved.
+	// Server is the pod (of the same namespace) whose clients are moved.
 	Server *string `json:"server,omitempty"`
 	// Incarnation is the life of that server's process that is meant; empty:
 	// whichever runs when the Failover is first seen.
-	Incarnation *string                     `json:"incarnation,omitempty"`
-	Reason      *apiv1alpha1.FailoverReason `json:"reason,omitempty"`
+	Incarnation *string `json:"incarnation,omitempty"`
+	// Reason is why; a Failover without one is a drain that a person asked for.
+	Reason *apiv1alpha1.FailoverReason `json:"reason,omitempty"`
 	// Evidence is the verdict in words, as it stood when this was decided.
 	Evidence *string `json:"evidence,omitempty"`
 	// Clients is how many sessions the server held when it was last seen well.

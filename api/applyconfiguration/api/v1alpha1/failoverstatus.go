@@ -12,21 +12,28 @@ import (
 //
 // FailoverStatus is the progress and the outcome.
 type FailoverStatusApplyConfiguration struct {
+	// ObservedGeneration is the generation that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// Receivers is how many servers receive.
 	Receivers *int32 `json:"receivers,omitempty"`
 	// Moved counts clients that other servers have taken over.
-	Moved   *int32                     `json:"moved,omitempty"`
+	Moved *int32 `json:"moved,omitempty"`
+	// MovedBy says what made them leave.
 	MovedBy *MovedByApplyConfiguration `json:"movedBy,omitempty"`
 	// Pending counts clients that are still expected.
 	Pending *int32 `json:"pending,omitempty"`
 	// Lost counts clients that went Offline.
-	Lost         *int32                               `json:"lost,omitempty"`
-	DetectedAt   *v1.MicroTime                        `json:"detectedAt,omitempty"`
-	DecidedAt    *v1.MicroTime                        `json:"decidedAt,omitempty"`
-	FirstMovedAt *v1.MicroTime                        `json:"firstMovedAt,omitempty"`
-	CompletedAt  *v1.MicroTime                        `json:"completedAt,omitempty"`
-	Conditions   []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	Lost *int32 `json:"lost,omitempty"`
+	// DetectedAt is when the first evidence of the fault was seen, as in the spec.
+	DetectedAt *v1.MicroTime `json:"detectedAt,omitempty"`
+	// DecidedAt is when the controller first acted on this Failover.
+	DecidedAt *v1.MicroTime `json:"decidedAt,omitempty"`
+	// FirstMovedAt is when the first client was known to be elsewhere.
+	FirstMovedAt *v1.MicroTime `json:"firstMovedAt,omitempty"`
+	// CompletedAt is when Processing became False.
+	CompletedAt *v1.MicroTime `json:"completedAt,omitempty"`
+	// Conditions are Processing and Succeeded.
+	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
 // FailoverStatusApplyConfiguration constructs a declarative configuration of the FailoverStatus type for use with

@@ -7,8 +7,10 @@ package v1alpha1
 //
 // FailoverTarget is one receiving server.
 type FailoverTargetApplyConfiguration struct {
+	// Server is the pod (of the same namespace) that receives.
 	Server *string `json:"server,omitempty"`
-	// Weight is this receiver's part of all weights.
+	// Weight is this receiver's part: it is sent clients in proportion to its
+	// weight in the sum of all weights; 0: none.
 	Weight *int32 `json:"weight,omitempty"`
 }
 

@@ -11,8 +11,9 @@ import (
 //
 // MemberStatus is one member that is not alive.
 type MemberStatusApplyConfiguration struct {
+	// Name of the node, or of the pod in the Presence's namespace.
 	Name *string `json:"name,omitempty"`
-	// State is a state of the verdict package: Suspect, Overloaded, Dead, Unknown…
+	// State is its verdict: Suspect, Overloaded, Dead, Unknown…
 	State *string `json:"state,omitempty"`
 	// Since is when the member entered the state.
 	Since *v1.MicroTime `json:"since,omitempty"`

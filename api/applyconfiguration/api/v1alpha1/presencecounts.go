@@ -5,14 +5,20 @@ package v1alpha1
 // PresenceCountsApplyConfiguration represents a declarative configuration of the PresenceCounts type for use
 // with apply.
 //
-// PresenceCounts counts members by state. docs/spec maps every state to its column.
+// PresenceCounts counts members by column of the table; docs/spec/presence.md
+// maps every state to its column. Members is the sum of the others.
 type PresenceCountsApplyConfiguration struct {
+	// Members is how many there are, whatever their state.
 	Members *int32 `json:"members,omitempty"`
-	Alive   *int32 `json:"alive,omitempty"`
+	// Alive: Alive nodes and servers, Online clients.
+	Alive *int32 `json:"alive,omitempty"`
+	// Suspect: Suspect or Unknown nodes and servers, nodes that are AgentDown,
+	// Isolated or Silent, Late or Orphaned clients.
 	Suspect *int32 `json:"suspect,omitempty"`
-	// Overloaded is absent where the subject is not Servers.
+	// Overloaded servers; absent where the subject is not Servers.
 	Overloaded *int32 `json:"overloaded,omitempty"`
-	Dead       *int32 `json:"dead,omitempty"`
+	// Dead nodes and servers.
+	Dead *int32 `json:"dead,omitempty"`
 }
 
 // PresenceCountsApplyConfiguration constructs a declarative configuration of the PresenceCounts type for use with

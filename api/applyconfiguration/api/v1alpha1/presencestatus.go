@@ -14,15 +14,20 @@ import (
 type PresenceStatusApplyConfiguration struct {
 	// ObservedGeneration is the generation that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// Subject is Nodes, Servers or Clients.
+	// Subject says which subject the spec has, for the table.
 	Subject *string `json:"subject,omitempty"`
-	// Mode repeats the policy's mode, for the table.
+	// Mode repeats the policy's mode, for the table; absent for Clients, which
+	// have none.
 	Mode *string `json:"mode,omitempty"`
-	// Reason is the first reason that the population is not healthy, if any.
-	Reason *string                           `json:"reason,omitempty"`
+	// Reason is that of the first condition which isn't as it should be, of
+	// Accepted, Ready and Healthy, for the table; absent while all are.
+	Reason *string `json:"reason,omitempty"`
+	// Counts says how many members there are in each column of the table.
 	Counts *PresenceCountsApplyConfiguration `json:"counts,omitempty"`
-	// NotAlive lists at most 32 members that are not alive.
-	NotAlive   []MemberStatusApplyConfiguration `json:"notAlive,omitempty"`
+	// NotAlive lists at most 32 nodes or servers that are not alive; clients
+	// are never listed.
+	NotAlive []MemberStatusApplyConfiguration `json:"notAlive,omitempty"`
+	// Conditions are Accepted, Ready, Healthy, Frozen and FewObservers.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -13,7 +13,7 @@ import (
 // ServersSpec selects the servers of a Presence and says when they count as
 // overloaded, and what to do then.
 type ServersSpecApplyConfiguration struct {
-	// Selector picks pods of the Presence's own namespace.
+	// Selector picks pods of the Presence's own namespace. It must not be empty.
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
 	// Port is the name or number of the container port that clients use.
 	Port *intstr.IntOrString `json:"port,omitempty"`
