@@ -36,7 +36,7 @@ func main() {
 }
 
 func run(ctx context.Context) (string, error) {
-	root, err := moduleRoot()
+	root, err := assets.Root()
 	if err != nil {
 		return "", err
 	}
@@ -91,26 +91,6 @@ func withAPIServer(root string) string {
 		}
 	}
 	return ""
-}
-
-// moduleRoot is the directory of Rollcall's go.mod, at or above the working
-// directory.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("finding the repository: %w", err)
-	}
-	for {
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(mod), "module github.com/rollcall-dev/rollcall\n") {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("run this inside Rollcall's repository")
-		}
-		dir = parent
-	}
 }
 
 // lock makes a second run wait for the first, so that both do not build the

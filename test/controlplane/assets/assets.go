@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -54,11 +55,27 @@ func Installed(root string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for assets: %w", err)
 	}
-	// Glob sorts by name, and all versions here have two digits in the middle.
-	for i, j := 0, len(dirs)-1; i < j; i, j = i+1, j-1 {
-		dirs[i], dirs[j] = dirs[j], dirs[i]
-	}
+	slices.Reverse(dirs) // Glob sorts by name, and all minor versions here have two digits
 	return dirs, nil
+}
+
+// Root is the repository's directory, at or above the working directory.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	for {
+		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(mod), "module github.com/rollcall-dev/rollcall\n") {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("run this inside Rollcall's repository")
+		}
+		dir = parent
+	}
 }
 
 // BuiltDir is where what is built from hack/kube goes.
