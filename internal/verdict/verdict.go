@@ -1,0 +1,213 @@
+// Package verdict turns evidence into verdicts. It is pure: evidence, policy,
+// the previous verdicts and now go in; verdicts, and when to look again, come
+// out. No clock, no randomness, no I/O and no logging, so that every judgement
+// can be simulated, replayed and explained.
+package verdict
+
+import "time"
+
+// State of a member. Servers are Alive, Suspect, Overloaded, Dead or Unknown;
+// nodes Alive, Suspect, Dead, AgentDown, Isolated, Silent, Left or Unknown;
+// clients Online, Late, Orphaned or Offline.
+type State string
+
+// The states.
+const (
+	Unknown    State = "Unknown"
+	Alive      State = "Alive"
+	Suspect    State = "Suspect"
+	Overloaded State = "Overloaded"
+	Dead       State = "Dead"
+	AgentDown  State = "AgentDown"
+	Isolated   State = "Isolated"
+	Silent     State = "Silent"
+	Left       State = "Left"
+	Online     State = "Online"
+	Late       State = "Late"
+	Orphaned   State = "Orphaned"
+	Offline    State = "Offline"
+)
+
+// Verdict on one member.
+type Verdict struct {
+	State State
+	// Since is when the state was entered.
+	Since time.Time
+	// Detected is when the first evidence of the present trouble was seen;
+	// zero while all is well.
+	Detected time.Time
+	// Reason is a documented CamelCase constant.
+	Reason string
+	// Message is the verdict in words, with the evidence that decided it.
+	Message string
+	// Recovering is since when a server that was Overloaded or Dead has had
+	// real answers without a break; zero: not recovering.
+	Recovering time.Time
+	// Witnesses are the independent sources that the verdict rests on.
+	Witnesses []string
+	// Proven: the evidence at hand is by itself enough for the bad state. False
+	// where a bad state only stands until the member has recovered: nothing is
+	// done anew on that. Always false in other states.
+	Proven bool
+
+	// The judge's memory: hand it back untouched in the next judgement.
+
+	// Incarnation that the verdict speaks of, and Answered whether that one has
+	// ever been seen to answer: a server is never Overloaded from birth.
+	Incarnation string
+	Answered    bool
+	// Held is the bad state of a server that is exempt, and therefore is called Suspect.
+	Held State
+}
+
+// Bad tells whether the state is one that calls for action on a server or node.
+func (s State) Bad() bool { return s == Overloaded || s == Dead }
+
+// Lease says what etcd says of a server's record.
+type Lease string
+
+// What a lease may be.
+const (
+	LeaseUnknown Lease = "" // never seen, or the store is away
+	LeaseLive    Lease = "live"
+	LeaseGone    Lease = "gone"
+)
+
+// Observer is one agent (its node's name) assigned to a server, or a designated
+// reporter of a node.
+type Observer struct{ Name, Zone string }
+
+// Candidate is somebody who could observe.
+type Candidate struct {
+	Observer
+	// Node is the machine it runs on; empty: Name, as for agents.
+	Node string
+}
+
+// Observation is the last word of one observer on one server.
+type Observation struct {
+	Observer Observer
+	Band     string // a wire.Band
+	// Seen is when this band was first seen here, by the judge's own clock.
+	Seen time.Time
+	// Incarnation that the observer spoke to last; empty: none yet.
+	Incarnation string
+	// Healthy is false when the observer's own health is poor: it does not count.
+	Healthy bool
+	// Online is false when the observer itself is not: it does not count.
+	Online bool
+	// Answer is the median answer time, QueueDelay the server's own word; zero: none.
+	Answer, QueueDelay time.Duration
+	Detail             string
+}
+
+// ServerEvidence is all that is known of one server at one moment.
+type ServerEvidence struct {
+	Name        string // "namespace/pod"
+	Incarnation string
+	Zone, Node  string
+	// Starting pods have never been Ready since they were made; Terminating
+	// ones have been deleted; Paused ones are exempt by annotation. None of
+	// them is ever acted on.
+	Starting, Terminating, Paused bool
+	// Assigned are the observers that should be watching.
+	Assigned     []Observer
+	Observations []Observation
+	Lease        Lease
+	// NodeState is the verdict on the machine.
+	NodeState State
+	// LeftLate counts clients that arrived elsewhere within the last window
+	// and said that this server's answers were late (the clients' word).
+	LeftLate int
+	// Sessions that the server held when last seen well; 0: not known. The
+	// clients' word must come from at least 1 % of them.
+	Sessions int
+	// QueueDelay is the server's own word on its work path, from its record;
+	// zero: none. Observations may carry a newer one: the greater counts.
+	QueueDelay time.Duration
+}
+
+// ServerPolicy bounds when a server counts as overloaded.
+type ServerPolicy struct {
+	// AnswerTime is the longest time in which a healthy server answers.
+	AnswerTime time.Duration
+	// Recovery is how long real answers must come before a server is trusted again.
+	Recovery time.Duration
+	// MinHealthy is the number of healthy servers below which nothing is done,
+	// given how many there are.
+	MinHealthy func(total int) int
+}
+
+// NodeEvidence is all that is known of one node at one moment.
+type NodeEvidence struct {
+	Name, Zone string
+	// Beats is the state of the agent's sessions, one per report server.
+	Beats []Beats
+	// Reporters are the designated reporters, and Words what they say. A
+	// reporter without a Word is taken to be live, and to have said nothing; for
+	// one that is known to be gone, give a Word with Online false and no Says.
+	Reporters []Observer
+	Words     []Word
+	// Deleted: the Node object is gone. Goodbye: the agent disconnected on purpose.
+	Deleted, Goodbye bool
+}
+
+// Beats is one session of an agent.
+type Beats struct {
+	Online bool
+	// Seen is when this was first seen here.
+	Seen time.Time
+	// ServerState is the verdict on the server that says so: what a server that
+	// is not Alive says of beats counts for nothing.
+	ServerState State
+}
+
+// Word is what one designated reporter's gossip says of one node.
+type Word struct {
+	Reporter        Observer
+	Says            string // a wire.NodeWord
+	Seen            time.Time
+	Healthy, Online bool
+	Detail          string
+}
+
+// World is what the judge knows of its own footing. In doubt it abstains.
+type World struct {
+	Now time.Time
+	// Started is when this judge began to lead; Warm is false until its
+	// caches are filled and a window has passed.
+	Started time.Time
+	Warm    bool
+	// StoreAway is how long the store has not answered; StoreBack is when it
+	// last came back from more than StoreAwayLimit.
+	StoreAway time.Duration
+	StoreBack time.Time
+	// Paused is the stop switch.
+	Paused bool
+}
+
+// Brake says whether anything may be done at all.
+type Brake struct {
+	Frozen  bool
+	Reason  string // a reason of the API's Frozen condition
+	Message string
+	// Since is when Frozen last changed; zero: never frozen.
+	Since time.Time
+
+	// The judge's memory: hand it back untouched in the next judgement.
+
+	// Lasting is the reason that outlives its cause: TooManyLost or
+	// TooFewHealthy. Clear is since when that cause is gone; zero: it is not.
+	Lasting string
+	Clear   time.Time
+}
+
+// Judgement is the result for one population.
+type Judgement struct {
+	Verdicts map[string]Verdict
+	Brake    Brake
+	// FewObservers names servers that too few agents can observe.
+	FewObservers []string
+	// Next is when to look again even if nothing changes; zero: only then.
+	Next time.Time
+}
