@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -205,4 +206,15 @@ func token(path string) func(context.Context) (string, error) {
 		raw, err := os.ReadFile(path)
 		return strings.TrimSpace(string(raw)), err
 	}
+}
+
+// runPart runs what start begins, all in one group, until ctx ends or one of it
+// fails. Its error is a failure, not one of usage.
+func runPart(ctx context.Context, start func(ctx context.Context, group *errgroup.Group) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return start(ctx, group) })
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return failure{err}
+	}
+	return nil
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-dev/rollcall/controllers"
+)
+
+func controllerCommand() *cobra.Command {
+	var o struct {
+		common
+		etcdOptions
+		kubeOptions
+		id, namespace string
+	}
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Run a controller: judges, and moves clients away from servers that don't answer",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c checks
+			o.common.check(&c)
+			o.etcdOptions.check(&c)
+			c.needed("id", o.id)
+			c.needed("namespace", o.namespace)
+			if err := c.err(); err != nil {
+				return err
+			}
+			config, err := o.rest()
+			if err != nil {
+				return err
+			}
+			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
+				log, metrics := o.logger(), registry()
+				store, err := o.open(ctx, log, metrics)
+				if err != nil {
+					return err
+				}
+				manager, err := controllers.New(controllers.Config{
+					Store: store, RestConfig: config, Namespace: o.namespace, ID: o.id,
+					Logger: log, Registerer: metrics,
+				})
+				if err != nil {
+					return err
+				}
+				group.Go(func() error { return manager.Run(ctx) })
+				group.Go(func() error { return o.serveHTTP(ctx, metrics, manager.Ready, nil) })
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	o.common.flags(f)
+	o.etcdOptions.flags(f)
+	o.kubeOptions.flags(f)
+	hostname, _ := os.Hostname()
+	f.StringVar(&o.id, "id", hostname, "this replica's `name` in the election")
+	f.StringVar(&o.namespace, "namespace", "", "the installation's `namespace`")
+	return cmd
+}

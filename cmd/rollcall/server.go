@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-dev/rollcall/server"
+)
+
+func serverCommand() *cobra.Command {
+	var o struct {
+		common
+		etcdOptions
+		kubeOptions
+		name, namespace, podUID, zone, node string
+		listen, advertise                   string
+		capacity                            int
+		connectRate                         float64
+		tokens                              string
+		anonymous, faults                   bool
+	}
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a heartbeat server: clients and agents keep a connection to one of them",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c checks
+			o.common.check(&c)
+			o.etcdOptions.check(&c)
+			c.needed("name", o.name)
+			c.needed("namespace", o.namespace)
+			c.address("listen", o.listen, true)
+			c.address("advertise", o.advertise, false)
+			if o.capacity < 1 {
+				c.fail("capacity", "%d must be at least 1", o.capacity)
+			}
+			if o.connectRate <= 0 {
+				c.fail("connect-rate", "%g must be more than 0", o.connectRate)
+			}
+			if o.tokens == "" && !o.anonymous {
+				c.fail("tokens", "is needed, unless --anonymous lets everyone in")
+			}
+			if err := c.err(); err != nil {
+				return err
+			}
+			authenticator, err := server.NewAuthenticator(o.tokens, o.anonymous)
+			if err != nil {
+				return fmt.Errorf("--tokens: %w", err)
+			}
+			config, err := o.rest()
+			if err != nil {
+				return err
+			}
+			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
+				log, metrics := o.logger(), registry()
+				store, err := o.open(ctx, log, metrics)
+				if err != nil {
+					return err
+				}
+				presences, err := server.NewPresences(config, log)
+				if err != nil {
+					return err
+				}
+				var faults *server.Faults
+				if o.faults {
+					faults = server.NewFaults()
+				}
+				s, err := server.New(server.Config{
+					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
+					Listen: o.listen, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
+					Store: store, Presences: presences, Authenticator: authenticator,
+					Faults: faults, Logger: log, Registerer: metrics,
+				})
+				if err != nil {
+					return err
+				}
+				group.Go(func() error { return presences.Run(ctx) })
+				group.Go(func() error { return s.Run(ctx) })
+				group.Go(func() error {
+					return o.serveHTTP(ctx, metrics, s.Ready, func(mux *http.ServeMux) { faultRoutes(mux, faults) })
+				})
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	o.common.flags(f)
+	o.etcdOptions.flags(f)
+	o.kubeOptions.flags(f)
+	hostname, _ := os.Hostname()
+	f.StringVar(&o.name, "name", hostname, "this pod's `name`")
+	f.StringVar(&o.namespace, "namespace", "", "this pod's `namespace`")
+	f.StringVar(&o.podUID, "pod-uid", "", "this pod's `UID`: with the start time it is this process's incarnation")
+	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
+	f.StringVar(&o.node, "node", "", "this `node`'s name")
+	f.StringVar(&o.listen, "listen", ":1883", "`address` for MQTT over plain TCP")
+	f.StringVar(&o.advertise, "advertise", "", "`address` at which clients reach this very server, host:port")
+	f.IntVar(&o.capacity, "capacity", 100000, "`sessions` that this server is meant to hold")
+	f.Float64Var(&o.connectRate, "connect-rate", 2000, "clients admitted per second; beyond it they are given a time to come back")
+	f.StringVar(&o.tokens, "tokens", "", "`file` of credentials: a line each, TOKEN PRINCIPAL RIGHTS (connect, report, watch; comma separated)")
+	f.BoolVar(&o.anonymous, "anonymous", false, "let clients without a credential connect (they never report)")
+	f.BoolVar(&o.faults, "faults", false, "for demonstrations and tests: let PUT /debug/answer-delay?delay=800ms on --http make every answer late")
+	return cmd
+}
+
+// incarnation is one life of this process.
+func incarnation(podUID string) string {
+	if podUID == "" {
+		podUID = fmt.Sprintf("pid-%d", os.Getpid())
+	}
+	return fmt.Sprintf("%s.%d", podUID, time.Now().UnixNano())
+}
+
+// faultRoutes lets a demonstration make the server slow.
+func faultRoutes(mux *http.ServeMux, faults *server.Faults) {
+	if faults == nil {
+		return
+	}
+	mux.HandleFunc("PUT /debug/answer-delay", func(w http.ResponseWriter, r *http.Request) {
+		delay, err := time.ParseDuration(r.FormValue("delay"))
+		if err != nil || delay < 0 || delay > time.Minute {
+			http.Error(w, fmt.Sprintf("delay=%q is not a duration from 0s to 1m", r.FormValue("delay")), http.StatusBadRequest)
+			return
+		}
+		faults.SetAnswerDelay(delay)
+		fmt.Fprintf(w, "every answer leaves %s late\n", delay)
+	})
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+)
+
+// Where everything is in the API.
+const (
+	namespace    = "rollcall-system"
+	appNamespace = "im"
+	appPresence  = "app"
+)
+
+// part is one pod that the demo plays the kubelet for.
+type part struct {
+	name, component, node, ip string
+	portName                  string
+	port                      int32
+}
+
+// createObjects makes namespaces, nodes, and the clients' Presence. The two
+// Presences of the installation are the controller's to make.
+func createObjects(ctx context.Context, api client.Client, nodes []part) error {
+	for _, name := range []string{namespace, appNamespace} {
+		if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("creating namespace %s: %w", name, err)
+		}
+	}
+	for i, n := range nodes {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.node, Labels: map[string]string{corev1.LabelTopologyZone: zone(i)}}}
+		if err := api.Create(ctx, node); err != nil {
+			return fmt.Errorf("creating node %s: %w", n.node, err)
+		}
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.ip}}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Demo", LastTransitionTime: metav1.Now(), LastHeartbeatTime: metav1.Now()}}
+		if err := api.Status().Update(ctx, node); err != nil {
+			return fmt.Errorf("updating the status of node %s: %w", n.node, err)
+		}
+	}
+	presence := &v1alpha1.Presence{
+		ObjectMeta: metav1.ObjectMeta{Namespace: appNamespace, Name: appPresence},
+		Spec:       v1alpha1.PresenceSpec{Clients: &v1alpha1.ClientsSpec{}},
+	}
+	if err := api.Create(ctx, presence); err != nil {
+		return fmt.Errorf("creating Presence %s/%s: %w", appNamespace, appPresence, err)
+	}
+	return nil
+}
+
+// createPod makes a pod and reports it running, as its kubelet would.
+func createPod(ctx context.Context, api client.Client, p part) (types.UID, error) {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: p.name,
+			Labels: map[string]string{"app.kubernetes.io/name": "rollcall", "app.kubernetes.io/component": p.component},
+		},
+		Spec: corev1.PodSpec{
+			NodeName: p.node,
+			Containers: []corev1.Container{{
+				Name: "rollcall", Image: "rollcall:demo",
+				Ports: []corev1.ContainerPort{{Name: p.portName, ContainerPort: p.port}},
+			}},
+		},
+	}
+	if p.component == "server" {
+		pod.Labels[v1alpha1.AcceptingLabel] = "true"
+	}
+	if err := api.Create(ctx, pod); err != nil {
+		return "", fmt.Errorf("creating pod %s: %w", p.name, err)
+	}
+	now := metav1.Now()
+	pod.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: p.ip, PodIPs: []corev1.PodIP{{IP: p.ip}}, StartTime: &now,
+		Conditions: []corev1.PodCondition{
+			{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: now},
+			{Type: corev1.ContainersReady, Status: corev1.ConditionTrue, LastTransitionTime: now},
+		},
+		ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "rollcall", Image: "rollcall:demo", ImageID: "rollcall:demo", Ready: true,
+			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
+		}},
+	}
+	if err := api.Status().Update(ctx, pod); err != nil {
+		return "", fmt.Errorf("updating the status of pod %s: %w", p.name, err)
+	}
+	return pod.UID, nil
+}
+
+// zone of the i-th node: three, in turn.
+func zone(i int) string { return fmt.Sprintf("zone-%d", i%3+1) }
