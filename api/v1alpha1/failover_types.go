@@ -59,8 +59,8 @@ const (
 
 // FailoverSpec is the decision. It cannot be changed once made.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.all(t, t.server != self.server)",message="spec.targets must not hold spec.server, whose clients are moved away: remove it from the targets"
-// +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.size() == 0 || self.targets.exists(t, t.weight > 0)",message="spec.targets must hold a server with a weight above 0, or be left out: then the controller chooses"
+// +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.all(t, t.server != self.server)",message="spec.targets must not hold spec.server, whose clients are moved away: remove it from the targets",fieldPath=".targets"
+// +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.size() == 0 || self.targets.exists(t, t.weight > 0)",message="spec.targets must hold a server with a weight above 0, or be left out: then the controller chooses",fieldPath=".targets"
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a Failover is immutable: delete it (which cancels it) and create another"
 type FailoverSpec struct {
 	// Presence is the servers Presence (of the same namespace) that the server belongs to.
