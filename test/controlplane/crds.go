@@ -88,18 +88,23 @@ func served(ctx context.Context, client dynamic.Interface, definition *unstructu
 			return false, nil
 		}
 		for _, v := range versions {
-			version, _ := v.(map[string]any)
-			if on, _, _ := unstructured.NestedBool(version, "served"); !on {
-				continue
-			}
-			name, _, _ := unstructured.NestedString(version, "name")
-			resource := schema.GroupVersionResource{Group: group, Version: name, Resource: plural}
-			if _, err := client.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
+			if !listable(ctx, client, group, plural, v) {
 				return false, nil
 			}
 		}
 		return true, nil
 	})
+}
+
+func listable(ctx context.Context, client dynamic.Interface, group, plural string, version any) bool {
+	v, _ := version.(map[string]any)
+	if served, _, _ := unstructured.NestedBool(v, "served"); !served {
+		return true // nobody can, and nobody should wait for it
+	}
+	name, _, _ := unstructured.NestedString(v, "name")
+	_, err := client.Resource(schema.GroupVersionResource{Group: group, Version: name, Resource: plural}).
+		List(ctx, metav1.ListOptions{Limit: 1})
+	return err == nil
 }
 
 func established(definition *unstructured.Unstructured) bool {
