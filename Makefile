@@ -2,15 +2,21 @@
 # shell (and a C compiler for the race detector, so for `make test`). Nothing is
 # installed outside this directory and Go's caches.
 
-ifeq ($(shell command -v go),)
+ifeq ($(shell command -v go 2>/dev/null),)
 $(error Go is not on the PATH: Rollcall needs Go 1.26 or newer, see https://go.dev/dl)
 endif
+
+# Everything but the race detector does without cgo, and so shares what it
+# compiles: half of the first run is compiling.
+export CGO_ENABLED := 0
 
 BIN   := bin
 TOOLS := $(BIN)/tools
 # Where etcd, kube-apiserver and kubectl are, for what runs them. The choice is
 # explained on stderr; see hack/assets.
-ASSETS = go run ./hack/assets
+ASSETS = echo "Looking for etcd and kube-apiserver" >&2 && go run ./hack/assets
+# `go build` that shows its progress.
+BUILD  = go run ./hack/build
 # The container engine that `make image` uses.
 ENGINE ?= docker
 IMAGE  ?= rollcall:dev
@@ -25,15 +31,13 @@ help: ## This list.
 
 .PHONY: build
 build: ## bin/rollcall, and whatever else cmd/ holds.
-	@mkdir -p $(BIN)
-	CGO_ENABLED=0 go build -o $(BIN)/ ./cmd/...
+	@$(BUILD) -what Rollcall -o $(BIN)/ ./cmd/...
 
 .PHONY: demo
 demo: ## The story of docs: a server hangs, its clients are moved. ARGS=--once ends by itself.
-	@mkdir -p $(BIN)
 	@# exec: the demo itself gets the signals, and cleans up.
-	@dir=$$($(ASSETS)) && echo "demo: building Rollcall" >&2 && \
-		CGO_ENABLED=0 go build -o $(BIN)/ ./cmd/... ./hack/demo && \
+	@dir=$$($(ASSETS)) && \
+		$(BUILD) -what "Rollcall and its demo" -o $(BIN)/ ./cmd/... ./hack/demo && \
 		KUBEBUILDER_ASSETS="$$dir" exec $(BIN)/demo $(ARGS)
 
 .PHONY: assets
@@ -63,8 +67,8 @@ vet: ## go vet.
 .PHONY: test-fast
 test-fast: ## Unit tests and cheap lint: no API server, no C compiler, no golangci-lint.
 	hack/check-format
-	CGO_ENABLED=0 go vet ./...
-	CGO_ENABLED=0 go test -short ./...
+	go vet ./...
+	go test -short ./...
 
 .PHONY: test
 test: lint vet verify-generated ## Everything, with -race, against a real etcd and kube-apiserver.
@@ -90,13 +94,7 @@ clean-all: ## Removes all of bin/.
 # The tools are pinned by a module of their own, so that their dependencies are
 # not ours.
 $(TOOLS)/controller-gen: hack/tools/go.mod hack/tools/go.sum
-	@echo "building controller-gen, once" >&2
-	@mkdir -p $(TOOLS)
-	@cd hack/tools && CGO_ENABLED=0 go build -o ../../$@ sigs.k8s.io/controller-tools/cmd/controller-gen
-	@touch $@
+	@$(BUILD) -what controller-gen -C hack/tools -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
 
 $(TOOLS)/golangci-lint: hack/tools/go.mod hack/tools/go.sum
-	@echo "building golangci-lint, once; this takes minutes" >&2
-	@mkdir -p $(TOOLS)
-	@cd hack/tools && CGO_ENABLED=0 go build -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-	@touch $@
+	@$(BUILD) -what golangci-lint -C hack/tools -o $@ -ldflags '-s -w' github.com/golangci/golangci-lint/v2/cmd/golangci-lint

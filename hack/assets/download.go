@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/hack/gobuild"
 	"github.com/rollcall-dev/rollcall/test/controlplane/assets"
 )
 
@@ -27,18 +27,9 @@ const (
 // download has setup-envtest fetch a release of the minor version that hack/kube
 // would build, and returns its directory.
 func download(ctx context.Context, root string) (string, error) {
-	tool := filepath.Join(root, "bin", "tools", "setup-envtest")
-	if _, err := os.Stat(tool); err != nil {
-		say("building setup-envtest")
-		if err := goBuild(ctx, build{
-			what: "setup-envtest", dir: filepath.Join(root, "hack", "tools"),
-			pkg: "sigs.k8s.io/controller-runtime/tools/setup-envtest", out: tool,
-		}); err != nil {
-			return "", err
-		}
-	}
 	minor := assets.KubeVersion[:strings.LastIndex(assets.KubeVersion, ".")] + ".x"
 	binDir := filepath.Join(root, "bin")
+	tool := filepath.Join(binDir, "tools", "setup-envtest")
 
 	say("asking whether Kubernetes %s can be downloaded (%s at most)", minor, reachLimit)
 	reach, cancel := context.WithTimeout(ctx, reachLimit)
@@ -46,7 +37,15 @@ func download(ctx context.Context, root string) (string, error) {
 	if err := reachable(reach); err != nil {
 		return "", err
 	}
-	if _, err := output(reach, tool, "list", "--bin-dir", binDir, minor); err != nil {
+	if err := gobuild.Run(ctx, gobuild.Build{
+		What: "setup-envtest", Dir: filepath.Join(root, "hack", "tools"),
+		Packages: []string{"sigs.k8s.io/controller-runtime/tools/setup-envtest"}, Out: tool,
+	}); err != nil {
+		return "", err
+	}
+	index, cancel := context.WithTimeout(ctx, reachLimit)
+	defer cancel()
+	if _, err := output(index, tool, "list", "--bin-dir", binDir, minor); err != nil {
 		return "", err
 	}
 
@@ -63,8 +62,8 @@ func download(ctx context.Context, root string) (string, error) {
 	return dir, nil
 }
 
-// reachable asks the archives' host for anything at all: setup-envtest's own
-// list only shows that the index's host answers.
+// reachable asks the archives' host for anything at all, before time is spent on
+// building setup-envtest.
 func reachable(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, archives, nil)
 	if err != nil {
