@@ -1,0 +1,284 @@
+package client
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// world is a network of scripted servers, in memory. In a synctest bubble its
+// time is the bubble's.
+type world struct {
+	mu      sync.Mutex
+	servers map[string]*scripted
+	dialled []arrival // every attempt, whoever answers
+}
+
+type arrival struct {
+	at      time.Time
+	address string
+}
+
+func newWorld(servers ...*scripted) *world {
+	w := &world{servers: map[string]*scripted{}}
+	for _, s := range servers {
+		w.servers[s.address] = s
+	}
+	return w
+}
+
+// dial is a Config.Dialer: connection refused where there is no server.
+func (w *world) dial(_ context.Context, network, address string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dialled = append(w.dialled, arrival{time.Now(), address})
+	s := w.servers[address]
+	if s == nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+	ours, theirs := net.Pipe()
+	go s.serve(theirs)
+	return ours, nil
+}
+
+func (w *world) remove(s *scripted) {
+	w.mu.Lock()
+	delete(w.servers, s.address)
+	w.mu.Unlock()
+	s.hangUp()
+}
+
+func (w *world) attempts() []arrival {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]arrival(nil), w.dialled...)
+}
+
+// scripted is a heartbeat server that does as it is told.
+type scripted struct {
+	address string
+	name    string
+
+	mu       sync.Mutex
+	hints    []wire.ServerHint // told in CONNACK; nil: no list
+	refuse   *packets.Connack  // answered to CONNECT instead of success
+	raw      []byte            // answered to CONNECT instead of any of these
+	silent   bool              // no answer to CONNECT
+	mute     bool              // no answer to anything else
+	delay    time.Duration     // of every answer after CONNACK
+	puback   byte              // reason code
+	keep     uint16            // Server Keep Alive; 0: none
+	conns    map[net.Conn]*sync.Mutex
+	connects []*packets.Connect
+	pings    []time.Time
+	byes     []byte // reason codes of DISCONNECTs received
+}
+
+func server(address string, hints ...wire.ServerHint) *scripted {
+	return &scripted{address: address, name: "test/" + address[:1], hints: hints, conns: map[net.Conn]*sync.Mutex{}}
+}
+
+func (s *scripted) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *scripted) serve(c net.Conn) {
+	defer c.Close()
+	p, err := packets.ReadPacket(c)
+	if err != nil {
+		return
+	}
+	connect, ok := p.Content.(*packets.Connect)
+	if !ok {
+		return
+	}
+	writing := &sync.Mutex{}
+	s.mu.Lock()
+	s.connects = append(s.connects, connect)
+	s.conns[c] = writing
+	refuse, raw, silent := s.refuse, s.raw, s.silent
+	ack := &packets.Connack{Properties: &packets.Properties{
+		User: []packets.User{{Key: wire.PropServer, Value: s.name}, {Key: wire.PropIncarnation, Value: "uid.1"}},
+	}}
+	if s.hints != nil {
+		ack.Properties.User = append(ack.Properties.User, packets.User{Key: wire.PropServers, Value: wire.FormatServers(s.hints)})
+	}
+	if s.keep != 0 {
+		ack.Properties.ServerKeepAlive = &s.keep
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, c)
+	}()
+	switch {
+	case raw != nil:
+		_, _ = c.Write(raw)
+		return
+	case refuse != nil:
+		_, _ = refuse.WriteTo(c)
+		return
+	case !silent:
+		writing.Lock()
+		_, _ = ack.WriteTo(c)
+		writing.Unlock()
+	}
+	for {
+		p, err := packets.ReadPacket(c)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		mute, delay := s.mute || silent, s.delay
+		var answer packets.Packet
+		switch in := p.Content.(type) {
+		case *packets.Pingreq:
+			s.pings = append(s.pings, time.Now())
+			answer = &packets.Pingresp{}
+		case *packets.Publish:
+			answer = &packets.Puback{PacketID: in.PacketID, ReasonCode: s.puback, Properties: &packets.Properties{}}
+		case *packets.Disconnect:
+			s.byes = append(s.byes, in.ReasonCode)
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		if mute || answer == nil {
+			continue
+		}
+		send := func() {
+			writing.Lock()
+			defer writing.Unlock()
+			_, _ = answer.WriteTo(c)
+		}
+		if delay == 0 {
+			send()
+		} else {
+			time.AfterFunc(delay, send)
+		}
+	}
+}
+
+// tell sends a DISCONNECT to every client and closes.
+func (s *scripted) tell(code byte, properties *packets.Properties) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, writing := range s.conns {
+		writing.Lock()
+		_, _ = (&packets.Disconnect{ReasonCode: code, Properties: properties}).WriteTo(c)
+		writing.Unlock()
+		_ = c.Close()
+	}
+}
+
+func (s *scripted) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		_ = c.Close()
+	}
+}
+
+// left returns the PropLeft of the last CONNECT.
+func (s *scripted) left() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.connects[len(s.connects)-1].Properties.User {
+		if u.Key == wire.PropLeft {
+			return u.Value
+		}
+	}
+	return ""
+}
+
+func (s *scripted) connected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connects)
+}
+
+// subject is a client under test and what it tells.
+type subject struct {
+	*Client
+	t      *testing.T
+	events chan Event
+	begun  time.Time
+}
+
+// start makes a client of the world's servers (all of them, or those given),
+// with an interval of 5 s without jitter and an AckTimeout of 1 s.
+func (w *world) start(t *testing.T, change func(*Config), servers ...string) *subject {
+	t.Helper()
+	s := &subject{t: t, events: make(chan Event, 1000), begun: time.Now()}
+	cfg := Config{
+		Servers: servers, Presence: "im/android", ClientID: "ann",
+		Interval: 5 * time.Second, Jitter: -1, AckTimeout: time.Second,
+		Dialer: w.dial, OnEvent: func(e Event) { s.events <- e },
+	}
+	if len(servers) == 0 {
+		for a := range w.servers {
+			cfg.Servers = append(cfg.Servers, a)
+		}
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Client = c
+	return s
+}
+
+// expect waits for the next event.
+func (s *subject) expect(kind Kind, address string) Event {
+	s.t.Helper()
+	select {
+	case e := <-s.events:
+		if e.Kind != kind || e.Address != address {
+			s.t.Fatalf("after %v: %s at %q (%s, %v), want %s at %q", time.Since(s.begun), e.Kind, e.Address, e.Reason, e.Err, kind, address)
+		}
+		return e
+	case <-time.After(time.Hour):
+		s.t.Fatalf("nothing happened for an hour, want %s at %q", kind, address)
+	}
+	return Event{}
+}
+
+// quiet lets d pass, in which nothing may be told.
+func (s *subject) quiet(d time.Duration) {
+	s.t.Helper()
+	select {
+	case e := <-s.events:
+		s.t.Fatalf("after %v: %s at %q (%s, %v), want nothing for %v", time.Since(s.begun), e.Kind, e.Address, e.Reason, e.Err, d)
+	case <-time.After(d):
+	}
+}
+
+func (s *subject) close() {
+	s.t.Helper()
+	if err := s.Close(); err != nil {
+		s.t.Errorf("Close: %v", err)
+	}
+}
+
+// bubble runs a test in a synctest bubble, which ends only when every
+// goroutine in it has: a leak is a failure.
+func bubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
+
+func hint(address string, load int) wire.ServerHint {
+	return wire.ServerHint{Address: address, Load: load}
+}
+
