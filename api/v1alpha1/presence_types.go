@@ -259,8 +259,17 @@ const (
 	SubjectClients = "Clients"
 )
 
-// MaxNotAlive is how many members status.notAlive holds at most.
-const MaxNotAlive = 32
+// Bounds past which the API server refuses a whole status, or a whole Failover:
+// whoever writes one has to cut first.
+const (
+	// MaxNotAlive is how many members status.notAlive holds at most.
+	MaxNotAlive = 32
+	// MaxMessage is how long a member's message and a Failover's evidence are at
+	// most, in Unicode characters.
+	MaxMessage = 1024
+	// MaxTargets is how many servers a Failover names as receivers at most.
+	MaxTargets = 64
+)
 
 // PresenceStatus is what the controller last said of the population. It holds
 // counts, conditions and a bounded list: never a heartbeat, never all members.
