@@ -70,8 +70,13 @@ test-fast: ## Unit tests and cheap lint: no API server, no C compiler, no golang
 	go vet ./...
 	go test -short ./...
 
+.PHONY: compiler
+compiler:
+	@command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null || \
+		{ echo "make test needs a C compiler for the race detector: install gcc, or set CC" >&2; exit 1; }
+
 .PHONY: test
-test: lint vet verify-generated ## Everything, with -race, against a real etcd and kube-apiserver.
+test: compiler lint vet verify-generated ## Everything, with -race, against a real etcd and kube-apiserver.
 	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -timeout 20m ./...
 
 .PHONY: bench

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -52,18 +53,27 @@ func (c *Config) complete() error {
 	if c.StartTimeout == 0 {
 		c.StartTimeout = DefaultStartTimeout
 	}
-	if c.Assets == "" {
-		root, err := assets.Root()
-		if err != nil && os.Getenv(assets.Env) == "" {
-			return err
+	var err error
+	c.Assets, err = findAssets(c.Assets)
+	return err
+}
+
+// findAssets is dir, if it holds the programs, or what there is if dir is empty.
+func findAssets(dir string) (string, error) {
+	if dir != "" {
+		if missing := assets.Missing(dir); len(missing) > 0 {
+			return "", fmt.Errorf("%s has no %s", dir, strings.Join(missing, " and no "))
 		}
-		c.Assets, err = assets.Find(root)
-		return err
+		return dir, nil
 	}
-	if missing := assets.Missing(c.Assets); len(missing) > 0 {
-		return fmt.Errorf("%s has no %s", c.Assets, missing[0])
+	if os.Getenv(assets.Env) != "" {
+		return assets.Find("")
 	}
-	return nil
+	root, err := assets.Root()
+	if err != nil {
+		return "", err
+	}
+	return assets.Find(root)
 }
 
 // ControlPlane is a running etcd and kube-apiserver. Its methods may be called

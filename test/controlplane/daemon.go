@@ -88,11 +88,12 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 		return true, nil
 	})
-	if err != nil {
-		child.Kill()
+	if err == nil {
+		return nil
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s was not ready: %w; its log ends with:\n%s", d.name, lastErr, d.tail())
+	child.Kill()
+	if wait.Interrupted(err) {
+		return fmt.Errorf("%s was not ready: %w (%w); its log ends with:\n%s", d.name, lastErr, err, d.tail())
 	}
 	return err
 }

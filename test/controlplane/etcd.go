@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/rollcall-dev/rollcall/test/controlplane/assets"
 	"github.com/rollcall-dev/rollcall/test/process"
 )
 
@@ -34,14 +32,9 @@ type Etcd struct {
 // StartEtcd starts an etcd alone. ctx bounds the start only: Stop ends it, and so
 // does the end of this process.
 func StartEtcd(ctx context.Context, config EtcdConfig) (*Etcd, error) {
-	if config.Assets == "" {
-		root, err := assets.Root()
-		if err != nil && os.Getenv(assets.Env) == "" {
-			return nil, err
-		}
-		if config.Assets, err = assets.Find(root); err != nil {
-			return nil, err
-		}
+	var err error
+	if config.Assets, err = findAssets(config.Assets); err != nil {
+		return nil, err
 	}
 	if config.StartTimeout == 0 {
 		config.StartTimeout = DefaultStartTimeout

@@ -33,7 +33,8 @@ var shared = sync.OnceValues(func() (*ControlPlane, error) {
 // ForTest returns the control plane that the tests of one binary share, with
 // Rollcall's CRDs installed. The test fails when there are no assets, and is
 // skipped under -short only. A test that pauses or kills a part of it has to
-// start its own.
+// start its own; one that looks for leaked goroutines calls this first, and then
+// takes goleak.IgnoreCurrent.
 func ForTest(t *testing.T) *ControlPlane {
 	t.Helper()
 	if testing.Short() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 )
 
@@ -20,6 +21,10 @@ type TempDir struct {
 func NewTempDir(parent, pattern string) (*TempDir, error) {
 	path, err := os.MkdirTemp(parent, pattern)
 	if err != nil {
+		return nil, fmt.Errorf("making a temporary directory: %w", err)
+	}
+	// The reaper's working directory is not ours.
+	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("making a temporary directory: %w", err)
 	}
 	reader, writer, err := os.Pipe()
