@@ -187,18 +187,18 @@ type OnDeadMode string
 
 // The modes of onDead.
 const (
-	// OnDeadAdvise says so in the status and an Event. The default.
+	// OnDeadAdvise says so in the status. The default.
 	OnDeadAdvise OnDeadMode = "Advise"
 	// OnDeadTaint is reserved for the taint UnreachableTaint:NoExecute. Nothing
 	// sets it, so admission refuses it.
 	OnDeadTaint OnDeadMode = "Taint"
-	// OnDeadOff judges, and says so in the counts only.
+	// OnDeadOff judges, and counts.
 	OnDeadOff OnDeadMode = "Off"
 )
 
 // OnDeadPolicy says what is done about a dead node.
 type OnDeadPolicy struct {
-	// Mode: Advise says so in the status and an Event; Off.
+	// Mode: Advise says so in the status; Off only counts.
 	// +kubebuilder:default=Advise
 	// +optional
 	Mode OnDeadMode `json:"mode,omitempty"`
