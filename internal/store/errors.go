@@ -19,6 +19,9 @@ var (
 	ErrTooOld = errors.New("etcd is too old")
 )
 
+// errChanged: a record changed between being read and being written.
+var errChanged = errors.New("the record has changed meanwhile")
+
 // BucketGoneError says that a batch was refused whole because buckets that it
 // names have ended. Nothing was written: get other buckets and write again.
 type BucketGoneError struct{ Buckets []BucketID }
