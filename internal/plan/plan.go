@@ -21,9 +21,9 @@ const (
 // Policy bounds the moves.
 type Policy struct {
 	Mode Mode
-	// MaxServers may be out at once, of so many; at least 1.
+	// MaxServers may be out at once, of so many; nil: 10 %; at least 1 in any case.
 	MaxServers func(total int) int
-	// Rate is clients per second to begin with.
+	// Rate is clients per second to begin with, over all moves; zero: DefaultRate.
 	Rate float64
 }
 
@@ -91,13 +91,8 @@ type Decision struct {
 	Readmit []string
 	// Blocked says in words why something that would have been done is not.
 	Blocked string
-	// NoHeadroom: nobody has room; nothing is moved.
+	// NoHeadroom: the others have no room for a server's clients, so that these stay.
 	NoHeadroom bool
-	Next       time.Time
-}
-
-// Failovers decides what to do now. brake is the servers' brake, or the nodes':
-// see verdict.Brake.Or.
-func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, active []Active) Decision {
-	return Decision{}
+	// Next is when to look again even if nothing changes; zero: only then.
+	Next time.Time
 }

@@ -129,12 +129,15 @@ type ServerEvidence struct {
 
 // ServerPolicy bounds when a server counts as overloaded.
 type ServerPolicy struct {
-	// AnswerTime is the longest time in which a healthy server answers.
+	// AnswerTime is the longest time in which a healthy server answers; zero: DefaultAnswerTime.
 	AnswerTime time.Duration
-	// Recovery is how long real answers must come before a server is trusted again.
+	// Recovery is how long real answers must come before a server is trusted
+	// again; zero: DefaultRecovery.
 	Recovery time.Duration
+	// Observers is how many should be assigned to each server; 0: DefaultObservers.
+	Observers int
 	// MinHealthy is the number of healthy servers below which nothing is done,
-	// given how many there are.
+	// given how many there are; nil: half of them, rounded up.
 	MinHealthy func(total int) int
 }
 

@@ -1,0 +1,271 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+// Reasons of a Move: those of the API's FailoverReason that a plan can have.
+const (
+	Overloaded = "Overloaded"
+	Dead       = "Dead"
+	Returned   = "Returned"
+)
+
+// Thresholds that are no policy.
+const (
+	// DefaultRate stands in for a policy's zero, in clients per second.
+	DefaultRate = 500
+	// FirstWave is the share of the clients, in percent, that is moved at once
+	// to see how the receivers bear it; at least one client.
+	FirstWave = 5
+	// MaxOver is the greatest load of a receiver after the move, over the mean.
+	MaxOver = 1.25
+	// MinHeadroom is the least free share, in percent, of the receivers'
+	// capacity at which anything is moved to them.
+	MinHeadroom = 20
+	// FillTime is the shortest time in which the receivers' room may be filled:
+	// long enough for a dozen of their answers to say that it is too fast.
+	FillTime = 5 * time.Second
+	// BusyAfter is the queue delay at which a server receives nobody: half of
+	// the default time in which it should answer.
+	BusyAfter = 250 * time.Millisecond
+	// MaxTargets is how many receivers a move has at most, those with the most
+	// room: the API's limit.
+	MaxTargets = 64
+	// ReturnAfter is how long a readmitted server is Alive before clients are
+	// sent back to it: its directive has been withdrawn by then, and new ones
+	// have come by themselves.
+	ReturnAfter = 2 * time.Second
+	// ReturnPace divides the rate at which a returned server is filled.
+	ReturnPace = 5
+	// ReturnMin is the excess over the mean, in percent of it, under which
+	// clients stay where they are.
+	ReturnMin = 5
+)
+
+// Failovers decides what to do now. brake is the servers' brake or the nodes':
+// see verdict.Brake.Or. A frozen brake forbids everything, readmission too.
+//
+// Clients leave a server only while its bad verdict is Proven, it is neither
+// exempt nor out already, at most MaxServers are out with it, and the others
+// have room. One decision may hold several moves; each counts with those before
+// it. active are all Failovers that are not finished; while one is, no
+// server gets its share back.
+func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, active []Active) Decision {
+	if p.Rate <= 0 {
+		p.Rate = DefaultRate
+	}
+	if p.MaxServers == nil {
+		p.MaxServers = func(total int) int { return total / 10 }
+	}
+	d := Decision{}
+	f := newFleet(p.Mode, servers, active)
+	faults := f.faults(p.Mode)
+	readmit := f.readmit()
+
+	if brake.Frozen {
+		if n := len(faults) + len(readmit); n > 0 {
+			d.Blocked = fmt.Sprintf("Frozen (%s): %s", brake.Reason, brake.Message)
+		}
+		return d
+	}
+	d.Readmit = readmit
+	d.move(p, f, faults)
+	if p.Mode == Automatic && len(d.Moves) == 0 && len(active) == 0 {
+		d.bringBack(now, p, f)
+	}
+	return d
+}
+
+// fleet is the plan's own view of all servers, by name.
+type fleet struct {
+	servers []Server // sorted by name
+	leaving map[string]bool
+	out     int            // servers that are out, or about to be
+	coming  map[string]int // clients that moves in progress still bring
+	active  int
+}
+
+func newFleet(m Mode, servers []Server, active []Active) *fleet {
+	f := &fleet{servers: slices.Clone(servers), leaving: map[string]bool{}, coming: map[string]int{}, active: len(active)}
+	slices.SortFunc(f.servers, func(a, b Server) int { return strings.Compare(a.Name, b.Name) })
+	for _, a := range active {
+		if a.Reason != Returned { // that one leaves the server where it is
+			f.leaving[a.Server] = true
+		}
+		weights := 0
+		for _, t := range a.Targets {
+			weights += max(t.Weight, 0)
+		}
+		for _, t := range a.Targets {
+			if weights > 0 && t.Weight > 0 {
+				f.coming[t.Server] += (a.Pending*t.Weight + weights - 1) / weights
+			}
+		}
+	}
+	for _, s := range f.servers {
+		if s.Out || f.leaving[s.Name] || m == Advise && s.Advised && s.Verdict.State.Bad() {
+			f.out++
+		}
+	}
+	return f
+}
+
+// faults are the servers to move clients from, the oldest trouble first.
+func (f *fleet) faults(m Mode) []Server {
+	if m != Automatic && m != Advise {
+		return nil
+	}
+	var l []Server
+	for _, s := range f.servers {
+		v := s.Verdict
+		if v.State.Bad() && v.Proven && !s.Exempt && !s.Out && !f.leaving[s.Name] && (m != Advise || !s.Advised) {
+			l = append(l, s)
+		}
+	}
+	slices.SortStableFunc(l, func(a, b Server) int { return a.Verdict.Detected.Compare(b.Verdict.Detected) })
+	return l
+}
+
+// readmit are the servers to let in again: out, trusted again by the verdict,
+// and nobody has them taken out on purpose. So it is in every mode: what we
+// took out must not stay out because somebody switched failover off.
+func (f *fleet) readmit() []string {
+	var l []string
+	for _, s := range f.servers {
+		if s.Out && s.Verdict.State == verdict.Alive && !s.Exempt && !s.Drained && !f.leaving[s.Name] {
+			l = append(l, s.Name)
+		}
+	}
+	return l
+}
+
+// move plans one move for each fault, as far as the limits allow.
+func (d *Decision) move(p Policy, f *fleet, faults []Server) {
+	allowed := max(1, p.MaxServers(len(f.servers)))
+	for _, s := range faults {
+		if f.out >= allowed {
+			d.block("%s stays as it is: %d servers are out already, and at most %d may be", s.Name, f.out, allowed)
+			continue
+		}
+		f.leaving[s.Name] = true // it can't receive, whatever comes of it
+		r := f.receivers()
+		targets, blocked, full := r.share(s.Sessions)
+		if blocked != "" {
+			f.leaving[s.Name] = false
+			d.NoHeadroom = d.NoHeadroom || full
+			d.block("%s keeps its clients: %s", s.Name, blocked)
+			continue
+		}
+		f.out++
+		r.take(f, targets)
+		d.Moves = append(d.Moves, Move{
+			Server: s.Name, Incarnation: s.Incarnation, Reason: string(s.Verdict.State), Evidence: s.Verdict.Message,
+			Clients: s.Sessions, Targets: targets, Rate: r.pace(p.Rate), FirstWave: firstWave(s.Sessions),
+			Detected: s.Verdict.Detected, AdviseOnly: p.Mode == Advise,
+		})
+	}
+	// The pace is one for all: receivers feel the sum.
+	for i := range d.Moves {
+		d.Moves[i].Rate = atLeastOne(d.Moves[i].Rate / float64(len(d.Moves)+f.active))
+	}
+}
+
+// bringBack plans the moves that give readmitted servers their share: from each
+// server above the mean what it has too much, and no more than they lack.
+func (d *Decision) bringBack(now time.Time, p Policy, f *fleet) {
+	var in, back []Server
+	total := 0
+	for _, s := range f.servers {
+		if s.Verdict.State != verdict.Alive || s.Exempt || s.Out || s.Address == "" {
+			continue
+		}
+		in = append(in, s)
+		total += s.Sessions
+		if !s.Returned || busy(s) {
+			continue
+		}
+		if ready := s.Verdict.Since.Add(ReturnAfter); now.Before(ready) {
+			if d.Next.IsZero() || ready.Before(d.Next) {
+				d.Next = ready
+			}
+			continue
+		}
+		back = append(back, s)
+	}
+	if len(back) == 0 {
+		return
+	}
+	mean := float64(total) / float64(len(in))
+	var targets []Target
+	lacking := 0
+	for _, s := range back {
+		up := mean
+		if s.Capacity > 0 {
+			up = min(up, float64(s.Capacity))
+		}
+		if room := int(up) - s.Sessions; room > 0 {
+			targets = append(targets, Target{Server: s.Name, Address: s.Address, Weight: room})
+			lacking += room
+		}
+	}
+	var from []Server
+	excess := 0.0
+	for _, s := range in {
+		if over := float64(s.Sessions) - mean; over >= 1 && over*100 >= ReturnMin*mean {
+			from = append(from, s)
+			excess += over
+		}
+	}
+	if lacking == 0 || len(from) == 0 {
+		return
+	}
+	part := min(1, float64(lacking)/excess)
+	for _, s := range from {
+		count := int((float64(s.Sessions) - mean) * part)
+		if count == 0 {
+			continue
+		}
+		d.Moves = append(d.Moves, Move{
+			Server: s.Name, Incarnation: s.Incarnation, Reason: Returned, Clients: s.Sessions, Count: count,
+			Evidence: fmt.Sprintf("%s answers again, and gets its share back: this server holds %d, the mean is %d",
+				strings.Join(serverNames(targets), ", "), s.Sessions, int(math.Round(mean))),
+			Targets:   slices.Clone(targets),
+			FirstWave: firstWave(count),
+		})
+	}
+	// The returned server feels the sum.
+	for i := range d.Moves {
+		d.Moves[i].Rate = atLeastOne(p.Rate / ReturnPace / float64(len(d.Moves)))
+	}
+}
+
+func (d *Decision) block(format string, args ...any) {
+	if d.Blocked != "" {
+		d.Blocked += "; "
+	}
+	d.Blocked += fmt.Sprintf(format, args...)
+}
+
+func firstWave(clients int) int {
+	return min(clients, max(1, clients*FirstWave/100))
+}
+
+// atLeastOne keeps a pace at one client per second or more, or a move never ends.
+func atLeastOne(rate float64) float64 { return max(1, math.Floor(rate)) }
+
+func serverNames(l []Target) []string {
+	var n []string
+	for _, t := range l {
+		n = append(n, t.Server)
+	}
+	slices.SortFunc(n, cmp.Compare[string])
+	return n
+}

@@ -1,0 +1,312 @@
+package verdict_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+var (
+	bands  = []string{"ok", "ok", "slow", "hung", "lossy", "refused", "unreachable", "tomorrow's"}
+	states = []verdict.State{"", verdict.Alive, verdict.Suspect, verdict.Overloaded, verdict.Dead, verdict.Unknown}
+	said   = []string{"", "alive", "suspect", "dead", "dead", "agentDown", "left"}
+)
+
+func drawObservers(t *rapid.T, label string) []verdict.Observer {
+	var l []verdict.Observer
+	zones := rapid.IntRange(1, 3).Draw(t, label+"Zones")
+	for i := range rapid.IntRange(0, 5).Draw(t, label) {
+		l = append(l, verdict.Observer{Name: fmt.Sprint("n", i), Zone: fmt.Sprint("z", rapid.IntRange(1, zones).Draw(t, "zone"))})
+	}
+	return l
+}
+
+func drawServer(t *rapid.T, name string, now time.Time) verdict.ServerEvidence {
+	e := verdict.ServerEvidence{
+		Name: name, Incarnation: rapid.SampledFrom([]string{"", "1", "1", "1", "2"}).Draw(t, "incarnation"),
+		Starting: rarely(t, "starting"), Terminating: rarely(t, "terminating"), Paused: rarely(t, "paused"),
+		Lease:      rapid.SampledFrom([]verdict.Lease{"", verdict.LeaseLive, verdict.LeaseLive, verdict.LeaseGone}).Draw(t, "lease"),
+		NodeState:  rapid.SampledFrom(states).Draw(t, "node"),
+		LeftLate:   rapid.SampledFrom([]int{0, 0, 0, 2, 3, 40}).Draw(t, "left"),
+		Sessions:   rapid.SampledFrom([]int{0, 100, 2000}).Draw(t, "sessions"),
+		QueueDelay: rapid.SampledFrom([]time.Duration{0, 0, 0, 100 * time.Millisecond, time.Second}).Draw(t, "queue"),
+		Assigned:   drawObservers(t, "observers"),
+	}
+	for _, o := range append(slices.Clone(e.Assigned), verdict.Observer{Name: "stranger", Zone: "z9"}) {
+		if rarely(t, "mute") {
+			continue
+		}
+		e.Observations = append(e.Observations, verdict.Observation{
+			Observer: o, Band: rapid.SampledFrom(bands).Draw(t, "band"),
+			Seen:        now.Add(-time.Duration(rapid.IntRange(0, 8000).Draw(t, "ago")) * time.Millisecond),
+			Incarnation: rapid.SampledFrom([]string{"", "1", "1", "1", "2"}).Draw(t, "spokenTo"),
+			Healthy:     !rarely(t, "unwell"), Online: !rarely(t, "offline"),
+		})
+	}
+	return e
+}
+
+func drawWorld(t *rapid.T, now time.Time) verdict.World {
+	w := verdict.World{Now: now, Warm: !rarely(t, "cold"), Paused: rarely(t, "stop")}
+	switch rapid.IntRange(0, 9).Draw(t, "store") {
+	case 0:
+		w.StoreAway = time.Duration(rapid.IntRange(1, 20000).Draw(t, "away")) * time.Millisecond
+	case 1:
+		w.StoreBack = now.Add(-time.Duration(rapid.IntRange(0, 9000).Draw(t, "back")) * time.Millisecond)
+	}
+	return w
+}
+
+func rarely(t *rapid.T, label string) bool { return rapid.IntRange(0, 9).Draw(t, label) == 0 }
+
+// TestServersUnderRandomEvidence judges random evidence over and over, with
+// each judgement's outcome as the next one's memory.
+func TestServersUnderRandomEvidence(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := epoch
+		var last verdict.Judgement
+		policy := verdict.ServerPolicy{}
+		for range rapid.IntRange(1, 6).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 12000).Draw(t, "later")) * time.Millisecond)
+			w := drawWorld(t, now)
+			var ev []verdict.ServerEvidence
+			for i := range rapid.IntRange(0, 8).Draw(t, "servers") {
+				ev = append(ev, drawServer(t, fmt.Sprint("s", i), now))
+			}
+			j := verdict.Servers(w, policy, ev, last.Verdicts, last.Brake)
+			checkServers(t, w, ev, last, j)
+
+			again := verdict.Servers(w, policy, ev, j.Verdicts, j.Brake)
+			if d := cmp.Diff(j, again); d != "" {
+				t.Fatalf("judging again at the same moment changes the judgement:\n%s", d)
+			}
+			slices.Reverse(ev)
+			turned := verdict.Servers(w, policy, ev, maps.Clone(last.Verdicts), last.Brake)
+			if d := cmp.Diff(j, turned); d != "" {
+				t.Fatalf("the order of the evidence changes the judgement:\n%s", d)
+			}
+			checkNext(t, w.Now, j.Next, func(at time.Time) verdict.Judgement {
+				later := w
+				later.Now = at
+				if w.StoreAway > 0 {
+					later.StoreAway += at.Sub(now)
+				}
+				return verdict.Servers(later, policy, ev, j.Verdicts, j.Brake)
+			}, j)
+			last = j
+		}
+	})
+}
+
+// checkNext demands that nothing but the moment to look again changes before Next.
+func checkNext(t *rapid.T, now, next time.Time, judge func(time.Time) verdict.Judgement, j verdict.Judgement) {
+	if !next.IsZero() && !next.After(now) {
+		t.Fatalf("Next is %v, and it is %v already", next, now)
+	}
+	before := now.Add(time.Hour)
+	if !next.IsZero() {
+		before = next.Add(-1)
+	}
+	if d := cmp.Diff(j, judge(before)); d != "" {
+		t.Fatalf("time alone changes the judgement before Next (%v):\n%s", next, d)
+	}
+	if !next.IsZero() && cmp.Equal(j, judge(next)) {
+		t.Fatalf("nothing changes at Next (%v)", next)
+	}
+}
+
+func checkServers(t *rapid.T, w verdict.World, ev []verdict.ServerEvidence, last, j verdict.Judgement) {
+	lost, total, healthy := 0, 0, 0
+	for _, e := range ev {
+		v, was := j.Verdicts[e.Name], last.Verdicts[e.Name]
+		exempt := e.Starting || e.Terminating || e.Paused
+		switch {
+		case v.Proven && !v.State.Bad():
+			t.Fatalf("%s is %s, and Proven", e.Name, v.State)
+		case v.State.Bad() && exempt:
+			t.Fatalf("%s is %s, and exempt", e.Name, v.State)
+		case v.State.Bad() && !v.Proven && !was.State.Bad() && !was.Held.Bad():
+			t.Fatalf("%s became %s without a proof", e.Name, v.State)
+		case v.Proven:
+			twoWitnesses(t, w, e, v)
+		case (was.State.Bad() || was.Held.Bad()) && v.State == verdict.Alive && said2(e, "ok") < len(e.Assigned)/2+1:
+			t.Fatalf("%s recovered without a majority", e.Name)
+		}
+		if v.State.Bad() || v.State == verdict.Suspect {
+			if v.Detected.IsZero() || v.Detected.After(w.Now) {
+				t.Fatalf("%s is %s, detected at %v", e.Name, v.State, v.Detected)
+			}
+		}
+		if v.Message == "" || v.Reason == "" || v.Since.IsZero() || v.Since.After(w.Now) {
+			t.Fatalf("%s: incomplete verdict %+v", e.Name, v)
+		}
+		if e.Starting || e.Terminating {
+			continue
+		}
+		total++
+		if v.State.Bad() || v.Held.Bad() {
+			lost++
+		}
+		if v.State == verdict.Alive || v.State == verdict.Suspect && v.Held == "" {
+			healthy++ // at most
+		}
+	}
+	sure := w.Warm && !w.Paused && w.StoreAway < verdict.StoreAwayLimit
+	if !sure && !j.Brake.Frozen {
+		t.Fatalf("the brake is off in doubt: %+v", w)
+	}
+	if lost > 1 && float64(lost) > 0.15*float64(total) && !j.Brake.Frozen {
+		t.Fatalf("the brake is off with %d of %d lost", lost, total)
+	}
+	if 2*healthy < total && !j.Brake.Frozen {
+		t.Fatalf("the brake is off with at most %d of %d healthy", healthy, total)
+	}
+	if j.Brake.Frozen == (j.Brake.Reason == "" || j.Brake.Message == "") {
+		t.Fatalf("a brake without words: %+v", j.Brake)
+	}
+}
+
+// said2 counts the assigned whose word counts and is one of the bands.
+func said2(e verdict.ServerEvidence, bands ...string) int { return len(speakers(e, bands...)) }
+
+func speakers(e verdict.ServerEvidence, bands ...string) (l []verdict.Observer) {
+	for _, o := range e.Observations {
+		current := o.Incarnation == "" || e.Incarnation == "" || o.Incarnation == e.Incarnation
+		if o.Online && o.Healthy && current && slices.Contains(bands, o.Band) && slices.Contains(e.Assigned, o.Observer) {
+			l = append(l, o.Observer)
+		}
+	}
+	return l
+}
+
+// twoWitnesses demands two observers of different failure domains and a
+// majority, or one and another kind of evidence: said again, slowly.
+func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdict.Verdict) {
+	accusers := speakers(e, "refused", "unreachable")
+	if v.State == verdict.Overloaded {
+		accusers = speakers(e, "slow", "hung")
+	}
+	zones, assigned := map[string]bool{}, map[string]bool{}
+	for _, o := range e.Assigned {
+		assigned[o.Zone] = true
+	}
+	for _, o := range accusers {
+		if len(assigned) > 1 {
+			zones[o.Zone] = true
+		} else {
+			zones[o.Name] = true
+		}
+	}
+	majority := 2*len(accusers) > len(e.Assigned)
+	storeWell := w.StoreAway < verdict.StoreAwayLimit && (w.StoreBack.IsZero() || w.Now.Sub(w.StoreBack) >= verdict.StoreAwayLimit)
+	leaseGone := e.Lease == verdict.LeaseGone && storeWell
+	other := leaseGone || e.NodeState == verdict.Dead
+	if v.State == verdict.Overloaded {
+		other = leaseGone || e.QueueDelay > verdict.DefaultAnswerTime || e.LeftLate >= 3
+	}
+	two := majority && len(zones) >= 2 || len(accusers) >= 1 && other
+	if !two || len(v.Witnesses) < 2 {
+		t.Fatalf("%s is %s by %v (zones %v, others %v): %s", e.Name, v.State, accusers, zones, other, v.Message)
+	}
+}
+
+// TestNodesUnderRandomEvidence is the same for nodes.
+func TestNodesUnderRandomEvidence(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := epoch
+		var last verdict.Judgement
+		for range rapid.IntRange(1, 6).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 12000).Draw(t, "later")) * time.Millisecond)
+			w := drawWorld(t, now)
+			var ev []verdict.NodeEvidence
+			for i := range rapid.IntRange(0, 8).Draw(t, "nodes") {
+				ev = append(ev, drawNode(t, fmt.Sprint("m", i), now))
+			}
+			j := verdict.Nodes(w, ev, last.Verdicts, last.Brake)
+			lost := 0
+			for _, e := range ev {
+				v := j.Verdicts[e.Name]
+				if v.State == verdict.Dead {
+					lost++
+				}
+				if v.State == verdict.Dead && !v.Proven && last.Verdicts[e.Name].State != verdict.Dead {
+					t.Fatalf("%s became Dead without a proof", e.Name)
+				}
+				if v.Proven {
+					provenNode(t, e, v)
+				}
+			}
+			if lost > 1 && float64(lost) > 0.15*float64(len(ev)) && !j.Brake.Frozen {
+				t.Fatalf("the brake is off with %d of %d lost", lost, len(ev))
+			}
+			if d := cmp.Diff(j, verdict.Nodes(w, ev, j.Verdicts, j.Brake)); d != "" {
+				t.Fatalf("judging again at the same moment changes the judgement:\n%s", d)
+			}
+			checkNext(t, w.Now, j.Next, func(at time.Time) verdict.Judgement {
+				later := w
+				later.Now = at
+				if w.StoreAway > 0 {
+					later.StoreAway += at.Sub(now)
+				}
+				return verdict.Nodes(later, ev, j.Verdicts, j.Brake)
+			}, j)
+			last = j
+		}
+	})
+}
+
+func drawNode(t *rapid.T, name string, now time.Time) verdict.NodeEvidence {
+	e := verdict.NodeEvidence{Name: name, Reporters: drawObservers(t, "reporters"), Deleted: rarely(t, "deleted"), Goodbye: rarely(t, "goodbye")}
+	ago := func() time.Time {
+		return now.Add(-time.Duration(rapid.IntRange(0, 8000).Draw(t, "ago")) * time.Millisecond)
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "sessions") {
+		e.Beats = append(e.Beats, verdict.Beats{
+			Online: rapid.IntRange(0, 3).Draw(t, "online") == 0, Seen: ago(),
+			ServerState: rapid.SampledFrom([]verdict.State{verdict.Alive, verdict.Alive, verdict.Suspect, verdict.Dead}).Draw(t, "server"),
+		})
+	}
+	for _, r := range e.Reporters {
+		if !rarely(t, "mute") {
+			e.Words = append(e.Words, verdict.Word{Reporter: r, Says: rapid.SampledFrom(said).Draw(t, "says"), Seen: ago(),
+				Healthy: !rarely(t, "unwell"), Online: !rarely(t, "offline")})
+		}
+	}
+	return e
+}
+
+// provenNode demands that beats stopped where somebody can tell, that two
+// reporters hold the node dead and that nobody knows better.
+func provenNode(t *rapid.T, e verdict.NodeEvidence, v verdict.Verdict) {
+	dead := map[string]bool{}
+	for _, w := range e.Words {
+		if !w.Online || !w.Healthy {
+			continue
+		}
+		switch w.Says {
+		case "dead":
+			dead[w.Reporter.Name] = true
+		case "alive", "agentDown":
+			t.Fatalf("%s is Dead, and %s says %s", e.Name, w.Reporter.Name, w.Says)
+		}
+	}
+	offline := 0
+	for _, b := range e.Beats {
+		if b.ServerState == verdict.Alive {
+			offline++
+			if b.Online {
+				t.Fatalf("%s is Dead, and beats", e.Name)
+			}
+		}
+	}
+	if len(dead) < 2 || offline == 0 || len(v.Witnesses) < 3 {
+		t.Fatalf("%s is Dead by %v, %d of its sessions stopped", e.Name, dead, offline)
+	}
+}
