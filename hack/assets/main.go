@@ -72,6 +72,9 @@ func run(ctx context.Context) (string, error) {
 		return "", ctx.Err()
 	}
 	say("no download (%v): building from Go modules instead, once, minutes", err)
+	if err := enoughSpace(ctx); err != nil {
+		return "", err
+	}
 	dir = assets.BuiltDir(root)
 	if err := buildKube(ctx, root, dir); err != nil {
 		return "", err
