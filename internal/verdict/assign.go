@@ -2,7 +2,7 @@ package verdict
 
 // Assign chooses at most k of the candidates to watch a subject ("namespace/pod"
 // of a server, or the name of a node), distinct zones first, never from
-// subjectNode, the machine that the subject runs on. Agents and controller
+// subjectNode, the machine that the subject runs on (empty: not known). Agents and controller
 // call it with the same candidates, in any order, and so agree without talking.
 //
 // It is rendezvous hashing (highest random weight): each candidate's score
@@ -19,7 +19,7 @@ func Assign(subject, subjectNode string, candidates []Candidate, k int) []Observ
 	top := make([]scored, 0, 2*k)                   // the best 2k of all, best first
 	for i := range candidates {
 		c := &candidates[i]
-		if c.Node == subjectNode || c.Node == "" && c.Name == subjectNode {
+		if subjectNode != "" && (c.Node == subjectNode || c.Node == "" && c.Name == subjectNode) {
 			continue
 		}
 		s := scored{score: mix(hashString(seed, c.Name)), Candidate: c}
