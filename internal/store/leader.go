@@ -208,4 +208,3 @@ func (l *Leadership) MarkOffline(ctx context.Context, writes []SessionWrite) ([]
 	}
 	return results, err
 }
-

@@ -89,11 +89,14 @@ type Store struct {
 // Open connects to etcd. While etcd is away it tries again, with jittered
 // backoff, until ctx ends; ErrTooOld ends it at once. The Store does not depend
 // on ctx afterwards: Close it.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
+func Open(ctx context.Context, cfg Config) (*Store, error) { return open(ctx, cfg, time.Now) }
+
+// open takes the clock, so that a test can stop the process.
+func open(ctx context.Context, cfg Config, clock func() time.Time) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{log: cfg.Logger, clock: time.Now}
+	s := &Store{log: cfg.Logger, clock: clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

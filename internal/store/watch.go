@@ -17,7 +17,7 @@ const pageSize = 1000
 // view is how one kind of record is read.
 type view[K comparable, V any] struct {
 	kind  string
-	root  string                  // what all keys begin with
+	root  string                 // what all keys begin with
 	parse func(string) (K, bool) // reads what follows the root
 }
 

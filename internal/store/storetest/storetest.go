@@ -81,6 +81,14 @@ func (s *Server) Stop() {
 	s.etcd = nil
 }
 
+// Wipe stops the server, and starts it anew with nothing in it, at its address.
+func (s *Server) Wipe() {
+	s.t.Helper()
+	s.Stop()
+	s.dir = s.t.TempDir()
+	s.Restart()
+}
+
 // Compact discards the history before the present revision, at once.
 func (s *Server) Compact() {
 	s.t.Helper()

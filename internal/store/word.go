@@ -1,0 +1,91 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// word is one thing that an agent says, reduced to what makes it worth writing.
+type word struct {
+	boot, seq            int64
+	value                string // as it is written
+	said                 string // the band, or the word on a node
+	since                time.Time
+	node, zone           string
+	address, incarnation string
+	unwell               bool // an observer that is not well does not count
+	answer, queueDelay   int64
+}
+
+// floor, in microseconds: below it, times are as good as equal.
+const floor = 50_000
+
+// differs tells whether w has to be written where old stands.
+func (w word) differs(old word) bool {
+	return w.said != old.said || !w.since.Equal(old.since) ||
+		w.node != old.node || w.zone != old.zone ||
+		w.address != old.address || w.incarnation != old.incarnation ||
+		w.unwell != old.unwell ||
+		doubled(w.answer, old.answer) || doubled(w.queueDelay, old.queueDelay)
+}
+
+// doubled tells whether one of two times is at least twice the other, where that
+// matters. Comparing with what was last written, it does not flutter at a bound.
+func doubled(a, b int64) bool {
+	a, b = max(a, floor), max(b, floor)
+	return a >= 2*b || b >= 2*a
+}
+
+// wordsOf takes a report apart, by keys in etcd.
+func wordsOf(r wire.Report) (map[string]word, error) {
+	if !segments(r.Node) {
+		return nil, fmt.Errorf("node %q is empty or has a slash", r.Node)
+	}
+	words := make(map[string]word, len(r.Observations)+len(r.Suspicions))
+	for server, o := range r.Observations {
+		if err := validServer(server); err != nil {
+			return nil, err
+		}
+		rec := Observation{Observation: o, Node: r.Node, Zone: r.Zone, Boot: r.Boot, Seq: r.Seq, Health: r.Health}
+		if err := say(words, observationPath(ObservationKey{Server: server, Observer: r.Node}), rec, rec.word()); err != nil {
+			return nil, err
+		}
+	}
+	for node, u := range r.Suspicions {
+		if !segments(node) {
+			return nil, fmt.Errorf("node %q is empty or has a slash", node)
+		}
+		rec := Suspicion{Suspicion: u, Zone: r.Zone, Boot: r.Boot, Seq: r.Seq, Health: r.Health}
+		if err := say(words, suspicionPath(SuspicionKey{Node: node, Reporter: r.Node}), rec, rec.word()); err != nil {
+			return nil, err
+		}
+	}
+	return words, nil
+}
+
+func say(words map[string]word, key string, rec any, w word) error {
+	value, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	w.value = string(value)
+	words[key] = w
+	return nil
+}
+
+func (o Observation) word() word {
+	return word{
+		boot: o.Boot, seq: o.Seq, said: string(o.Band), since: o.Since, node: o.Node, zone: o.Zone,
+		address: o.Address, incarnation: o.Incarnation, unwell: o.Health > 0,
+		answer: o.Answer, queueDelay: o.QueueDelay,
+	}
+}
+
+func (u Suspicion) word() word {
+	return word{
+		boot: u.Boot, seq: u.Seq, said: string(u.Word), since: u.Since, zone: u.Zone, unwell: u.Health > 0,
+	}
+}
