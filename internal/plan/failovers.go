@@ -86,7 +86,7 @@ func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, a
 
 // fleet is the plan's own view of all servers, by name.
 type fleet struct {
-	servers []Server // sorted by name
+	servers []*Server // sorted by name, and never changed
 	leaving map[string]bool
 	out     int            // servers that are out, or about to be
 	coming  map[string]int // clients that moves in progress still bring
@@ -94,8 +94,11 @@ type fleet struct {
 }
 
 func newFleet(m Mode, servers []Server, active []Active) *fleet {
-	f := &fleet{servers: slices.Clone(servers), leaving: map[string]bool{}, coming: map[string]int{}, active: len(active)}
-	slices.SortFunc(f.servers, func(a, b Server) int { return strings.Compare(a.Name, b.Name) })
+	f := &fleet{servers: make([]*Server, len(servers)), leaving: map[string]bool{}, coming: map[string]int{}, active: len(active)}
+	for i := range servers {
+		f.servers[i] = &servers[i]
+	}
+	slices.SortFunc(f.servers, func(a, b *Server) int { return strings.Compare(a.Name, b.Name) })
 	for _, a := range active {
 		if a.Reason != Returned { // that one leaves the server where it is
 			f.leaving[a.Server] = true
@@ -119,18 +122,18 @@ func newFleet(m Mode, servers []Server, active []Active) *fleet {
 }
 
 // faults are the servers to move clients from, the oldest trouble first.
-func (f *fleet) faults(m Mode) []Server {
+func (f *fleet) faults(m Mode) []*Server {
 	if m != Automatic && m != Advise {
 		return nil
 	}
-	var l []Server
+	var l []*Server
 	for _, s := range f.servers {
-		v := s.Verdict
+		v := &s.Verdict
 		if v.State.Bad() && v.Proven && !s.Exempt && !s.Out && !f.leaving[s.Name] && (m != Advise || !s.Advised) {
 			l = append(l, s)
 		}
 	}
-	slices.SortStableFunc(l, func(a, b Server) int { return a.Verdict.Detected.Compare(b.Verdict.Detected) })
+	slices.SortStableFunc(l, func(a, b *Server) int { return a.Verdict.Detected.Compare(b.Verdict.Detected) })
 	return l
 }
 
@@ -148,29 +151,27 @@ func (f *fleet) readmit() []string {
 }
 
 // move plans one move for each fault, as far as the limits allow.
-func (d *Decision) move(p Policy, f *fleet, faults []Server) {
+func (d *Decision) move(p Policy, f *fleet, faults []*Server) {
 	allowed := max(1, p.MaxServers(len(f.servers)))
+	r := f.receivers() // none of them is among the faults
 	for _, s := range faults {
 		if f.out >= allowed {
-			d.block("%s stays as it is: %d servers are out already, and at most %d may be", s.Name, f.out, allowed)
+			d.block("%s stays as it is: out already are %d, and at most %d may be", s.Name, f.out, allowed)
 			continue
 		}
-		f.leaving[s.Name] = true // it can't receive, whatever comes of it
-		r := f.receivers()
 		targets, blocked, full := r.share(s.Sessions)
 		if blocked != "" {
-			f.leaving[s.Name] = false
 			d.NoHeadroom = d.NoHeadroom || full
 			d.block("%s keeps its clients: %s", s.Name, blocked)
 			continue
 		}
 		f.out++
-		r.take(f, targets)
 		d.Moves = append(d.Moves, Move{
 			Server: s.Name, Incarnation: s.Incarnation, Reason: string(s.Verdict.State), Evidence: s.Verdict.Message,
 			Clients: s.Sessions, Targets: targets, Rate: r.pace(p.Rate), FirstWave: firstWave(s.Sessions),
 			Detected: s.Verdict.Detected, AdviseOnly: p.Mode == Advise,
 		})
+		r.take(targets)
 	}
 	// The pace is one for all: receivers feel the sum.
 	for i := range d.Moves {
@@ -181,7 +182,7 @@ func (d *Decision) move(p Policy, f *fleet, faults []Server) {
 // bringBack plans the moves that give readmitted servers their share: from each
 // server above the mean what it has too much, and no more than they lack.
 func (d *Decision) bringBack(now time.Time, p Policy, f *fleet) {
-	var in, back []Server
+	var in, back []*Server
 	total := 0
 	for _, s := range f.servers {
 		if s.Verdict.State != verdict.Alive || s.Exempt || s.Out || s.Address == "" {
@@ -216,7 +217,7 @@ func (d *Decision) bringBack(now time.Time, p Policy, f *fleet) {
 			lacking += room
 		}
 	}
-	var from []Server
+	var from []*Server
 	excess := 0.0
 	for _, s := range in {
 		if over := float64(s.Sessions) - mean; over >= 1 && over*100 >= ReturnMin*mean {

@@ -1,10 +1,10 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
@@ -22,16 +22,15 @@ type receiver struct {
 // that is merely Suspect gets nobody: it may be the next.
 func (f *fleet) receivers() receivers {
 	var r receivers
-	for i := range f.servers {
-		s := &f.servers[i]
-		if s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && !f.leaving[s.Name] && s.Address != "" && !busy(*s) {
+	for _, s := range f.servers {
+		if s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && !f.leaving[s.Name] && s.Address != "" && !busy(s) {
 			r = append(r, receiver{s, s.Sessions + f.coming[s.Name]})
 		}
 	}
 	return r
 }
 
-func busy(s Server) bool { return s.QueueDelay >= BusyAfter }
+func busy(s *Server) bool { return s.QueueDelay >= BusyAfter }
 
 // share divides clients over the receivers, so that their loads after the move
 // are as even as they can be: none takes more than the room it has up to the
@@ -78,11 +77,26 @@ func (r receivers) roomiest(level float64) receivers {
 	if len(r) <= MaxTargets {
 		return r
 	}
-	r = slices.Clone(r)
-	slices.SortStableFunc(r, func(a, b receiver) int { return cmp.Compare(b.room(level), a.room(level)) })
-	r = r[:MaxTargets]
-	slices.SortFunc(r, func(a, b receiver) int { return cmp.Compare(a.Name, b.Name) })
-	return r
+	rooms := make([]int, len(r))
+	for i, s := range r {
+		rooms[i] = s.room(level)
+	}
+	slices.Sort(rooms)
+	least := rooms[len(rooms)-MaxTargets]
+	// Of those with the least room that still belongs, so many as there are places.
+	above, _ := slices.BinarySearch(rooms, least+1)
+	last := MaxTargets - (len(rooms) - above)
+	var chosen receivers
+	for _, s := range r {
+		switch room := s.room(level); {
+		case room > least:
+			chosen = append(chosen, s)
+		case room == least && last > 0:
+			chosen = append(chosen, s)
+			last--
+		}
+	}
+	return chosen
 }
 
 // room is how many more clients s may hold up to a level.
@@ -123,9 +137,11 @@ func (r receivers) level(clients int) float64 {
 }
 
 // take counts a move as on its way, for those that are planned after it.
-func (r receivers) take(f *fleet, targets []Target) {
+func (r receivers) take(targets []Target) {
 	for _, t := range targets {
-		f.coming[t.Server] += t.Weight
+		if i, ok := slices.BinarySearchFunc(r, t.Server, func(s receiver, name string) int { return strings.Compare(s.Name, name) }); ok {
+			r[i].load += t.Weight
+		}
 	}
 }
 
