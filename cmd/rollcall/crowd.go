@@ -35,9 +35,6 @@ func crowdCommand() *cobra.Command {
 			if _, _, err := wire.ParseUserName(o.presence); err != nil {
 				c.fail("presence", "%q is not namespace/name", o.presence)
 			}
-			if o.count < 1 {
-				c.fail("count", "%d must be at least 1", o.count)
-			}
 			if err := c.err(); err != nil {
 				return err
 			}
@@ -49,10 +46,14 @@ func crowdCommand() *cobra.Command {
 			if o.tokenFile != "" {
 				config.Token = token(o.tokenFile)
 			}
+			config.Logger = o.logger()
+			clients, err := crowd.New(config)
+			if err != nil {
+				return err
+			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				metrics := registry()
-				config.Logger = o.logger()
-				group.Go(func() error { return crowd.Run(ctx, config) })
+				group.Go(func() error { return clients.Run(ctx) })
 				group.Go(func() error { return o.serveHTTP(ctx, metrics, func() error { return nil }, nil) })
 				return nil
 			})
@@ -61,7 +62,7 @@ func crowdCommand() *cobra.Command {
 	f := cmd.Flags()
 	o.common.flags(f)
 	f.IntVar(&o.count, "count", 100, "how many clients")
-	f.StringVar(&o.prefix, "prefix", "client-", "their ids are this and a number")
+	f.StringVar(&o.prefix, "prefix", crowd.DefaultPrefix, "their ids are this, a dash and a number")
 	f.StringVar(&o.presence, "presence", "", "the Presence that they belong to, `namespace/name`")
 	f.StringSliceVar(&o.servers, "servers", nil, "`addresses` of heartbeat servers to find the first one by, host:port, comma separated")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` with their credential; empty: none")

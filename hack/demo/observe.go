@@ -8,10 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/client"
 	"github.com/rollcall-dev/rollcall/client/crowd"
 )
 
-// watchers is what the clients themselves say: the crowd's events are the
+// clientsView is what the clients themselves say: the crowd's events are the
 // truth about who is where, whatever the servers and records claim.
 type clientsView struct {
 	mu      sync.Mutex
@@ -35,26 +36,26 @@ func newClientsView() *clientsView {
 func (v *clientsView) read(r io.Reader) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		var e crowd.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil {
-			v.take(e)
+		var line crowd.Line
+		if json.Unmarshal(lines.Bytes(), &line) == nil {
+			v.take(line)
 		}
 	}
 }
 
-func (v *clientsView) take(e crowd.Event) {
+func (v *clientsView) take(e crowd.Line) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if e.Kind != crowd.Connected && e.Kind != crowd.Moved {
+	if e.Kind != client.Connected && e.Kind != client.Moved {
 		return
 	}
 	if old, ok := v.at[e.Client]; ok {
 		v.count[old]--
 	}
-	v.at[e.Client] = e.Server
-	v.count[e.Server]++
-	v.peak[e.Server] = max(v.peak[e.Server], v.count[e.Server])
-	if e.Server == v.victim {
+	v.at[e.Client] = e.To
+	v.count[e.To]++
+	v.peak[e.To] = max(v.peak[e.To], v.count[e.To])
+	if e.To == v.victim {
 		v.arrived[e.Client] = append(v.arrived[e.Client], e.At)
 	} else if _, ok := v.left[e.Client]; ok {
 		delete(v.left, e.Client)

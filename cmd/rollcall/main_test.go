@@ -1,0 +1,103 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runHere carries out a command line, and returns its exit status and what it
+// said on stderr.
+func runHere(t *testing.T, environ []string, args ...string) (status int, stderr string) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := os.Stderr
+	os.Stderr = write
+	defer func() { os.Stderr = old }()
+	status = run(t.Context(), args, environ)
+	write.Close()
+	said, err := io.ReadAll(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, string(said)
+}
+
+func TestBadSettingsAreOneLineAndStatus2BeforeAnythingStarts(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	goodServer := []string{"server", "--name", "s", "--namespace", "n", "--listen", "127.0.0.1:0", "--advertise", "127.0.0.1:1883", "--etcd", "http://127.0.0.1:2379", "--anonymous"}
+	tests := []struct {
+		name    string
+		environ []string
+		args    []string
+		says    string
+	}{
+		{name: "no subcommand", args: nil, says: "a subcommand is needed"},
+		{name: "an unknown subcommand", args: []string{"serve"}, says: `unknown command "serve"`},
+		{name: "an unknown flag", args: []string{"server", "--prot"}, says: "unknown flag: --prot"},
+		{name: "an argument that is none", args: []string{"agent", "now"}, says: `"now"`},
+		{name: "a flag without its value", args: []string{"server", "--name"}, says: "--name"},
+		{name: "a number that is none", args: []string{"crowd", "--count", "many"}, says: "--count"},
+		{name: "a needed setting is missing", args: []string{"controller", "--namespace", "n"}, says: "--etcd is needed"},
+		{name: "an address without a port", args: append(goodServer, "--advertise", "10.0.0.1"), says: `--advertise "10.0.0.1" is not an address`},
+		{name: "an address with a port out of range", args: append(goodServer, "--advertise", "10.0.0.1:99999"), says: "--advertise"},
+		{name: "an etcd endpoint without a scheme", args: append(goodServer, "--etcd", "127.0.0.1:2379"), says: "is not an endpoint"},
+		{name: "half of a key pair", args: append(goodServer, "--etcd-cert", "c.pem"), says: "--etcd-key"},
+		{name: "an unknown log level", args: append(goodServer, "--log-level", "loud"), says: `--log-level "loud" is not debug`},
+		{name: "neither credentials nor anonymous", args: goodServer[:len(goodServer)-1], says: "--tokens is needed"},
+		{name: "an environment variable that is no setting", environ: []string{"ROLLCALL_PROT=1"}, args: goodServer, says: "environment variable ROLLCALL_PROT: there is no such setting"},
+		{name: "an environment variable with a bad value", environ: []string{"ROLLCALL_CAPACITY=much"}, args: goodServer, says: "environment variable ROLLCALL_CAPACITY"},
+		{name: "a config file that is not there", args: append(goodServer, "--config", filepath.Join(dir, "none")), says: "--config"},
+		{name: "an unknown field in the config file", args: append(goodServer, "--config", file("typo", "capasity: 5\n")), says: "capasity: there is no such setting"},
+		{name: "a bad value in the config file", args: append(goodServer, "--config", file("bad", "capacity: much\n")), says: "capacity"},
+		{name: "a config file that is not YAML", args: append(goodServer, "--config", file("not", "\t{")), says: "--config"},
+		{name: "credentials that are not there", args: append(goodServer[:len(goodServer)-1], "--tokens", filepath.Join(dir, "none")), says: "--tokens"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stderr := runHere(t, tt.environ, tt.args...)
+			if status != exitUsage {
+				t.Errorf("status %d, want %d", status, exitUsage)
+			}
+			if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "rollcall: ") {
+				t.Errorf("want one line, got %q", stderr)
+			}
+			if !strings.Contains(stderr, tt.says) {
+				t.Errorf("%q does not say %q", stderr, tt.says)
+			}
+		})
+	}
+}
+
+func TestFlagsWinOverEnvironmentAndEnvironmentOverTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte("zone: from-file\ncapacity: 100000\nnode: from-file\netcd: [http://a:1, http://b:2]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := serverCommand()
+	cmd.Flags().String("config", "", "")
+	if err := cmd.ParseFlags([]string{"--config", path, "--name", "from-flag"}); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"ROLLCALL_ZONE=from-env", "ROLLCALL_NAME=from-env", "PATH=/bin"}
+	if err := applySettings(cmd.Flags(), environ); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"name": "from-flag", "zone": "from-env", "node": "from-file", "capacity": "100000", "etcd": "[http://a:1,http://b:2]"} {
+		if got := cmd.Flags().Lookup(name).Value.String(); got != want {
+			t.Errorf("--%s is %q, want %q", name, got, want)
+		}
+	}
+}
