@@ -39,7 +39,7 @@ func room(h wire.ServerHint) int { return 101 - min(max(h.Load, 0), 100) }
 // forms align clients.
 func backoff(rnd *rand.Rand, least, most time.Duration, n int) time.Duration {
 	ceiling := most
-	if n < 62 && least < most>>n {
+	if n < 62 && least <= most>>n {
 		ceiling = least << n
 	}
 	if ceiling <= 0 {

@@ -30,19 +30,20 @@ func TestBeatsAtOnceAndAtItsInterval(t *testing.T) {
 		}
 		s.quiet(12 * time.Second)
 		s.close()
+		connects, pings, byes := one.seen()
 		var at []time.Duration
-		for _, p := range one.pings {
+		for _, p := range pings {
 			at = append(at, p.Sub(e.At))
 		}
 		if len(at) != 3 || at[0] != 0 || at[1] != 5*time.Second || at[2] != 10*time.Second {
 			t.Errorf("pings at %v, want 0s 5s 10s", at)
 		}
-		connect := one.connects[0]
+		connect := connects[0]
 		if connect.Username != "im/android" || connect.ClientID != "ann" || connect.KeepAlive != 5 || !connect.CleanStart || one.left() != "" {
 			t.Errorf("CONNECT %v", connect)
 		}
-		if len(one.byes) != 1 || one.byes[0] != packets.DisconnectNormalDisconnection {
-			t.Errorf("DISCONNECTs %v, want one 0x00", one.byes)
+		if len(byes) != 1 || byes[0] != packets.DisconnectNormalDisconnection {
+			t.Errorf("DISCONNECTs %v, want one 0x00", byes)
 		}
 	})
 }
@@ -71,7 +72,7 @@ func TestLeavesAHungServerAfterMissesAckTimeouts(t *testing.T) {
 			if two.left() != a+" late" {
 				t.Errorf("told %q", two.left())
 			}
-			if len(one.byes) != 0 {
+			if _, _, byes := one.seen(); len(byes) != 0 {
 				t.Error("a DISCONNECT was sent to the server that was late: it would take the member offline")
 			}
 			s.close()

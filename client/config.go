@@ -76,6 +76,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// Validate returns every fault of a Config in one error, each naming its field.
+// New and Dial do it too.
+func (c Config) Validate() error { return c.settle().validate() }
+
 // settle fills in the defaults.
 func (c Config) settle() Config {
 	orDuration := func(d *time.Duration, v time.Duration) {

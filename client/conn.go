@@ -137,6 +137,9 @@ func (f *frames) feed(b byte) (kind byte, done bool, err error) {
 		if f.left > maxPacket {
 			return 0, false, fmt.Errorf("%w: a packet of %d bytes, more than the %d that were declared", ErrProtocol, f.left, maxPacket)
 		}
+		if !f.connected && f.left < 3 {
+			return 0, false, fmt.Errorf("%w: a CONNACK of an older version", ErrProtocol)
+		}
 		f.where = 5
 	}
 	if f.left > 0 {

@@ -83,10 +83,11 @@ type core struct {
 	since           time.Time // it took the client
 	keepAlive       time.Duration
 
-	// Why that server was left: what the next one is told. Empty while online
-	// and at first.
+	// Why that server was left: what the next one is told, and the error behind
+	// it. Empty while online and at first.
 	reason    string
-	lastErr   error     // the last thing that went wrong
+	cause     error
+	lastErr   error     // the last thing that went wrong since
 	offlineAt time.Time // when to tell Offline; zero: told, or never online
 	offline   bool      // told
 }
@@ -198,15 +199,12 @@ func (c *core) pause(now time.Time, d time.Duration) {
 }
 
 func (c *core) arrive(now time.Time, e accepted) []any {
-	kind, previous, reason, err := Connected, c.name(), c.reason, c.lastErr
+	kind, previous, reason, cause := Connected, c.name(), c.reason, c.cause
 	if c.address != "" && !c.same(e) {
 		kind = Moved
 	}
-	if c.reason == "" {
-		err = nil
-	}
 	c.phase, c.address, c.server, c.since = online, e.address, e.server, now
-	c.reason, c.lastErr, c.offlineAt, c.offline = "", nil, time.Time{}, false
+	c.reason, c.cause, c.lastErr, c.offlineAt, c.offline = "", nil, nil, time.Time{}, false
 	c.routes.arrived(now, e.address)
 	c.routes.learn(now, e.address, e.guidance)
 
@@ -219,7 +217,7 @@ func (c *core) arrive(now time.Time, e accepted) []any {
 	}
 	c.beats.begin(now, c.rnd)
 
-	told := c.event(now, kind, reason, err)
+	told := c.event(now, kind, reason, cause)
 	told.event.Previous = previous
 	return []any{told, ping{}}
 }
@@ -271,7 +269,7 @@ func (c *core) dismiss(now time.Time, e dismissed) []any {
 const contestedRounds = 5
 
 func (c *core) leave(now time.Time, reason string, err error) []any {
-	c.reason, c.lastErr = reason, err
+	c.reason, c.cause, c.lastErr = reason, err, err
 	c.offlineAt = c.beats.last.Add(c.keepAlive + c.keepAlive/2)
 	c.routes.left(now, c.address)
 	c.routes.round()

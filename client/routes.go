@@ -136,7 +136,7 @@ func (r *routes) next(now time.Time, rnd *rand.Rand) (string, bool) {
 	var listed, bootstrap []wire.ServerHint
 	var failed, avoided []string
 	pending := false
-	sort := func(h wire.ServerHint, fresh *[]wire.ServerHint) {
+	file := func(h wire.ServerHint, fresh *[]wire.ServerHint) {
 		switch rec := r.records[h.Address]; {
 		case r.excluded(h.Address):
 		case rec.avoidUntil.After(now):
@@ -153,11 +153,11 @@ func (r *routes) next(now time.Time, rnd *rand.Rand) (string, bool) {
 		}
 	}
 	for _, h := range r.hints {
-		sort(h, &listed)
+		file(h, &listed)
 	}
 	for _, a := range r.bootstrap {
 		if !slices.ContainsFunc(r.hints, func(h wire.ServerHint) bool { return h.Address == a }) {
-			sort(wire.ServerHint{Address: a}, &bootstrap)
+			file(wire.ServerHint{Address: a}, &bootstrap)
 		}
 	}
 	switch {

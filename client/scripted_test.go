@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -74,6 +75,7 @@ type scripted struct {
 	silent   bool              // no answer to CONNECT
 	mute     bool              // no answer to anything else
 	delay    time.Duration     // of every answer after CONNACK
+	delays   []time.Duration   // of the next ones, instead
 	puback   byte              // reason code
 	keep     uint16            // Server Keep Alive; 0: none
 	conns    map[net.Conn]*sync.Mutex
@@ -153,6 +155,9 @@ func (s *scripted) serve(c net.Conn) {
 			s.mu.Unlock()
 			return
 		}
+		if answer != nil && len(s.delays) > 0 {
+			delay, s.delays = s.delays[0], s.delays[1:]
+		}
 		s.mu.Unlock()
 		if mute || answer == nil {
 			continue
@@ -202,10 +207,22 @@ func (s *scripted) left() string {
 	return ""
 }
 
-func (s *scripted) connected() int {
+// seen returns the CONNECTs, the times of the PINGREQs and the reason codes of the
+// DISCONNECTs that came so far.
+func (s *scripted) seen() (connects []*packets.Connect, pings []time.Time, byes []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.connects)
+	return slices.Clone(s.connects), slices.Clone(s.pings), slices.Clone(s.byes)
+}
+
+func (s *scripted) connected() int {
+	connects, _, _ := s.seen()
+	return len(connects)
+}
+
+func (s *scripted) pinged() int {
+	_, pings, _ := s.seen()
+	return len(pings)
 }
 
 // subject is a client under test and what it tells.
@@ -281,4 +298,3 @@ func bubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
 func hint(address string, load int) wire.ServerHint {
 	return wire.ServerHint{Address: address, Load: load}
 }
-
