@@ -11,7 +11,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -139,4 +142,22 @@ func expectWins(t testing.TB, results []SessionResult, want ...bool) {
 	if got := wins(results); !slices.Equal(got, want) {
 		t.Fatalf("won: %v, want %v", got, want)
 	}
+}
+
+func count(t testing.TB, raw *clientv3.Client, root string) int64 {
+	t.Helper()
+	return must(raw.Get(context.Background(), root, clientv3.WithPrefix(), clientv3.WithCountOnly()))(t).Count
+}
+
+// reported is a report of one observation, of server A.
+func reported(node string, seq int64, band wire.Band) wire.Report {
+	return wire.Report{
+		Node: node, Zone: "z1", Boot: 1, Seq: seq,
+		Observations: map[string]wire.Observation{serverA: {Band: band, Address: "127.0.0.1:1", Answer: 800}},
+	}
+}
+
+func withAnswer(o wire.Observation, micros int64) wire.Observation {
+	o.Answer = micros
+	return o
 }

@@ -15,7 +15,9 @@ type Proxy struct {
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
+	cond  *sync.Cond
 	cut   bool
+	mute  bool
 	conns map[net.Conn]bool
 }
 
@@ -27,6 +29,7 @@ func (s *Server) Proxy() *Proxy {
 		s.t.Fatalf("listen: %v", err)
 	}
 	p := &Proxy{target: s.client.Host, listen: l, conns: make(map[net.Conn]bool)}
+	p.cond = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
 	s.t.Cleanup(func() { p.close(s.t) })
 	return p
@@ -40,16 +43,25 @@ func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
+	p.cond.Broadcast()
 	for c := range p.conns {
 		_ = c.Close()
 	}
 }
 
-// Mend lets connections through again.
+// Mute lets requests through and holds the answers back, until Mend or Cut.
+func (p *Proxy) Mute() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute = true
+}
+
+// Mend undoes Cut and Mute: what was held back arrives.
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = false
+	p.cut, p.mute = false, false
+	p.cond.Broadcast()
 }
 
 func (p *Proxy) close(t testing.TB) {
@@ -81,14 +93,31 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 	defer p.drop(server)
 	var both sync.WaitGroup
-	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
-		both.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // ends when either side is closed
-			_ = way[0].Close()
-			_ = way[1].Close()
-		})
+	pump := func(to io.Writer, from io.Reader) func() {
+		return func() {
+			_, _ = io.Copy(to, from) // ends when either side is closed
+			_ = client.Close()
+			_ = server.Close()
+		}
 	}
+	both.Go(pump(server, client))
+	both.Go(pump(answers{p, client}, server))
 	both.Wait()
+}
+
+// answers writes to a client, unless it is to hear nothing.
+type answers struct {
+	p  *Proxy
+	to io.Writer
+}
+
+func (a answers) Write(b []byte) (int, error) {
+	a.p.mu.Lock()
+	for a.p.mute && !a.p.cut {
+		a.p.cond.Wait()
+	}
+	a.p.mu.Unlock()
+	return a.to.Write(b)
 }
 
 // keep tells whether a connection may live; otherwise it is closed.
