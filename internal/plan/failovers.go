@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -16,6 +15,7 @@ const (
 	Overloaded = "Overloaded"
 	Dead       = "Dead"
 	Returned   = "Returned"
+	Drained    = "Drain"
 )
 
 // Thresholds that are no policy.
@@ -82,6 +82,30 @@ func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, a
 		d.bringBack(now, p, f)
 	}
 	return d
+}
+
+// Drain says where the clients of one server go when a person takes it out: the
+// brake, its verdict and MaxServers have no say in that, the receivers' room has.
+// blocked says in words why nowhere; empty: the Move is good.
+func Drain(p Policy, server string, servers []Server, active []Active) (m Move, blocked string) {
+	if p.Rate <= 0 {
+		p.Rate = DefaultRate
+	}
+	f := newFleet(p.Mode, servers, slices.DeleteFunc(slices.Clone(active), func(a Active) bool { return a.Server == server }))
+	i := slices.IndexFunc(f.servers, func(s *Server) bool { return s.Name == server })
+	if i < 0 {
+		return Move{}, "there is no server " + server
+	}
+	f.leaving[server] = true
+	s, r := f.servers[i], f.receivers()
+	targets, blocked, _ := r.share(s.Sessions)
+	if blocked != "" {
+		return Move{}, blocked
+	}
+	return Move{
+		Server: s.Name, Incarnation: s.Incarnation, Reason: Drained, Evidence: "A person drains it", Clients: s.Sessions,
+		Targets: targets, Rate: atLeastOne(r.pace(p.Rate) / float64(1+f.active)), FirstWave: firstWave(s.Sessions),
+	}, ""
 }
 
 // fleet is the plan's own view of all servers, by name.
@@ -179,75 +203,6 @@ func (d *Decision) move(p Policy, f *fleet, faults []*Server) {
 	}
 }
 
-// bringBack plans the moves that give readmitted servers their share: from each
-// server above the mean what it has too much, and no more than they lack.
-func (d *Decision) bringBack(now time.Time, p Policy, f *fleet) {
-	var in, back []*Server
-	total := 0
-	for _, s := range f.servers {
-		if s.Verdict.State != verdict.Alive || s.Exempt || s.Out || s.Address == "" {
-			continue
-		}
-		in = append(in, s)
-		total += s.Sessions
-		if !s.Returned || busy(s) {
-			continue
-		}
-		if ready := s.Verdict.Since.Add(ReturnAfter); now.Before(ready) {
-			if d.Next.IsZero() || ready.Before(d.Next) {
-				d.Next = ready
-			}
-			continue
-		}
-		back = append(back, s)
-	}
-	if len(back) == 0 {
-		return
-	}
-	mean := float64(total) / float64(len(in))
-	var targets []Target
-	lacking := 0
-	for _, s := range back {
-		up := mean
-		if s.Capacity > 0 {
-			up = min(up, float64(s.Capacity))
-		}
-		if room := int(up) - s.Sessions; room > 0 {
-			targets = append(targets, Target{Server: s.Name, Address: s.Address, Weight: room})
-			lacking += room
-		}
-	}
-	var from []*Server
-	excess := 0.0
-	for _, s := range in {
-		if over := float64(s.Sessions) - mean; over >= 1 && over*100 >= ReturnMin*mean {
-			from = append(from, s)
-			excess += over
-		}
-	}
-	if lacking == 0 || len(from) == 0 {
-		return
-	}
-	part := min(1, float64(lacking)/excess)
-	for _, s := range from {
-		count := int((float64(s.Sessions) - mean) * part)
-		if count == 0 {
-			continue
-		}
-		d.Moves = append(d.Moves, Move{
-			Server: s.Name, Incarnation: s.Incarnation, Reason: Returned, Clients: s.Sessions, Count: count,
-			Evidence: fmt.Sprintf("%s answers again, and gets its share back: this server holds %d, the mean is %d",
-				strings.Join(serverNames(targets), ", "), s.Sessions, int(math.Round(mean))),
-			Targets:   slices.Clone(targets),
-			FirstWave: firstWave(count),
-		})
-	}
-	// The returned server feels the sum.
-	for i := range d.Moves {
-		d.Moves[i].Rate = atLeastOne(p.Rate / ReturnPace / float64(len(d.Moves)))
-	}
-}
-
 func (d *Decision) block(format string, args ...any) {
 	if d.Blocked != "" {
 		d.Blocked += "; "
@@ -261,12 +216,3 @@ func firstWave(clients int) int {
 
 // atLeastOne keeps a pace at one client per second or more, or a move never ends.
 func atLeastOne(rate float64) float64 { return max(1, math.Floor(rate)) }
-
-func serverNames(l []Target) []string {
-	var n []string
-	for _, t := range l {
-		n = append(n, t.Server)
-	}
-	slices.SortFunc(n, cmp.Compare[string])
-	return n
-}

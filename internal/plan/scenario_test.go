@@ -21,6 +21,7 @@ import (
 //	server S  state=STATE unproven sessions=N capacity=N queueDelay=D noAddress
 //	          exempt out drained returned advised       (…=false takes it back)
 //	active F  server=S reason=REASON pending=N targets=S:WEIGHT,…  | done
+//	drain S   asks where its clients would go if a person took it out
 //
 // What is decided is printed, not done: the lines that follow say what came of it.
 func TestScenarios(t *testing.T) {
@@ -36,6 +37,7 @@ type bench struct {
 	brake   verdict.Brake
 	servers map[string]*plan.Server
 	active  map[string]*plan.Active
+	drain   string
 }
 
 func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
@@ -49,20 +51,14 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 	}
 	d := plan.Failovers(epoch.Add(at), b.policy, b.brake, servers, active)
 	for _, m := range d.Moves {
-		what := "all"
-		if m.Count > 0 {
-			what = strconv.Itoa(m.Count)
+		news = append(news, line(m))
+	}
+	if b.drain != "" {
+		m, blocked := plan.Drain(b.policy, b.drain, servers, active)
+		if blocked == "" {
+			blocked = line(m)
 		}
-		verb := "move"
-		if m.AdviseOnly {
-			verb = "advise to move"
-		}
-		var to []string
-		for _, t := range m.Targets {
-			to = append(to, fmt.Sprintf("%s:%d", t.Server, t.Weight))
-		}
-		news = append(news, fmt.Sprintf("%s %s of %d from %s (%s) to %s, %d at once, then %v/s: %s",
-			verb, what, m.Clients, m.Server, m.Reason, strings.Join(to, " "), m.FirstWave, m.Rate, m.Evidence))
+		news, b.drain = append(news, blocked), ""
 	}
 	if len(d.Readmit) > 0 {
 		news = append(news, "readmit "+strings.Join(d.Readmit, " "))
@@ -85,6 +81,22 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 	return news, d.Next.Sub(epoch)
 }
 
+func line(m plan.Move) string {
+	what, verb := "all", "move"
+	if m.Count > 0 {
+		what = strconv.Itoa(m.Count)
+	}
+	if m.AdviseOnly {
+		verb = "advise to move"
+	}
+	var to []string
+	for _, t := range m.Targets {
+		to = append(to, fmt.Sprintf("%s:%d", t.Server, t.Weight))
+	}
+	return fmt.Sprintf("%s %s of %d from %s (%s) to %s, %d at once, then %v/s: %s",
+		verb, what, m.Clients, m.Server, m.Reason, strings.Join(to, " "), m.FirstWave, m.Rate, m.Evidence)
+}
+
 func (b *bench) Apply(l scenario.Line) error {
 	now := epoch.Add(l.At)
 	switch l.Verb {
@@ -93,6 +105,9 @@ func (b *bench) Apply(l scenario.Line) error {
 		return nil
 	case "thawed":
 		b.brake = verdict.Brake{}
+		return nil
+	case "drain":
+		b.drain = l.Subject
 		return nil
 	}
 	s := b.servers[l.Subject]
