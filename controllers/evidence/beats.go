@@ -1,0 +1,92 @@
+package evidence
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+// beat is one of an agent's two sessions.
+type beat struct {
+	online bool
+	// seen is when online last changed, here.
+	seen time.Time
+	// server ("namespace/name") that says so.
+	server string
+}
+
+// agentOf is the node in the client id of an agent's session, "<node>:<number>".
+func agentOf(client string) string {
+	if i := strings.LastIndexByte(client, ':'); i >= 0 {
+		return client[:i]
+	}
+	return client
+}
+
+// UpdateBeats takes a change of the agents' sessions.
+func (b *Book) UpdateBeats(u store.Update[store.SessionKey, store.Session]) {
+	b.mu.Lock()
+	defer b.Touch()
+	defer b.mu.Unlock()
+	now := b.now()
+	if u.Reset {
+		here := map[string]bool{}
+		for k := range u.Put {
+			here[k.Client] = true
+		}
+		for node, sessions := range b.beats {
+			for client := range sessions {
+				if !here[client] {
+					forget(b.beats, node, client)
+				}
+			}
+		}
+	}
+	for k, s := range u.Put {
+		node := agentOf(k.Client)
+		old, known := b.beats[node][k.Client]
+		seen := now
+		if known && old.online == !s.Offline {
+			seen = old.seen
+		}
+		remember(b.beats, node, k.Client, beat{online: !s.Offline, seen: seen, server: s.Server})
+	}
+	for _, k := range u.Deleted {
+		forget(b.beats, agentOf(k.Client), k.Client)
+	}
+	b.arrived(fromBeats, u.Reset)
+}
+
+// Beats of a node's agent; state gives the verdict on a server.
+func (b *Book) Beats(node string, state func(server string) verdict.State) []verdict.Beats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]verdict.Beats, 0, len(b.beats[node]))
+	for _, s := range b.beats[node] {
+		all = append(all, verdict.Beats{Online: s.online, Seen: s.seen, ServerState: state(s.server)})
+	}
+	return all
+}
+
+// Agents are the nodes whose agent has ever had a session that is still on record.
+func (b *Book) Agents() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make(map[string]bool, len(b.beats))
+	for node := range b.beats {
+		all[node] = true
+	}
+	return all
+}
+
+// online tells whether a node's agent has a session. The caller holds mu.
+func (b *Book) online(node string) bool {
+	for _, s := range b.beats[node] {
+		if s.online {
+			return true
+		}
+	}
+	return false
+}

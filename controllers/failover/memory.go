@@ -1,0 +1,53 @@
+package failover
+
+import (
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/internal/store"
+)
+
+// Recall rebuilds what a leader must remember of a Failover from the object
+// and the store, for one that an earlier leader, or a person, has begun.
+func Recall(fo *v1alpha1.Failover, f Facts) Memory {
+	m := Memory{Incarnation: fo.Spec.Incarnation, Clients: int(fo.Spec.Clients), Remaining: -1}
+	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
+	if m.Incarnation == "" {
+		m.Incarnation = f.Server.Record.Incarnation
+		if own {
+			m.Incarnation = f.Directive.Incarnation
+		}
+	}
+	status, taken := fo.Status, f.TakenOver(m.Incarnation)
+	switch {
+	case automatic(fo) || fo.Spec.Clients > 0:
+		m.Base = scale(taken, int(fo.Spec.TakenOver))
+	case Begun(fo):
+		// A person's: what it expected at first is what it has counted since.
+		m.Clients = int(status.Moved + status.Pending + status.Lost)
+		m.Base = scale(taken, max(0, taken.Total()-int(status.Moved)))
+	default:
+		m.Clients = f.Server.Record.Total()
+		m.Base = taken
+	}
+	if fo.Spec.Count != nil && (m.Clients == 0 || int(*fo.Spec.Count) < m.Clients) {
+		m.Clients = int(*fo.Spec.Count)
+	}
+	if Begun(fo) {
+		m.Put = f.Now
+	}
+	return m
+}
+
+// scale gives a baseline of n takeovers the same parts as all that are known:
+// the object holds only their number.
+func scale(t store.Takeovers, n int) store.Takeovers {
+	total := t.Total()
+	if n >= total {
+		return t
+	}
+	b := store.Takeovers{Directive: t.Directive * n / total, OwnTimeout: t.OwnTimeout * n / total}
+	b.Severed = min(n-b.Directive-b.OwnTimeout, t.Severed)
+	// What rounding left over belongs to whichever part still has room.
+	b.Directive = min(n-b.OwnTimeout-b.Severed, t.Directive)
+	b.OwnTimeout = min(n-b.Directive-b.Severed, t.OwnTimeout)
+	return b
+}

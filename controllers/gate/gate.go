@@ -1,0 +1,227 @@
+// Package gate takes servers out of service and lets them in again: the label
+// that Services select, and the directives that outlive their Failover. What it
+// wants follows from the store and the Failovers alone, so that any leader
+// continues. It moves nobody; package failover does.
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/evidence"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/controllers/judge"
+	"github.com/rollcall-dev/rollcall/controllers/lead"
+	"github.com/rollcall-dev/rollcall/controllers/retry"
+	"github.com/rollcall-dev/rollcall/internal/store"
+)
+
+const (
+	// within bounds one attempt to bring something about. What is still wanted
+	// after that is tried again.
+	within = 10 * time.Second
+	// echo is how long what was written may take to show in the caches; until
+	// then it isn't written again.
+	echo = 2 * time.Second
+)
+
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
+
+// Gate keeps labels and directives as they should be. Every field is needed.
+type Gate struct {
+	Client client.Client
+	// Live reads past the cache.
+	Live   client.Reader
+	Book   *evidence.Book
+	Ledger *failover.Ledger
+	// Last is the newest judgement; nil: none.
+	Last   func() *judge.Result
+	Retry  *retry.Retrier
+	Logger *slog.Logger
+	Now    func() time.Time
+	// Go runs something in the background, and has it waited for at the end.
+	Go func(func())
+
+	mu   sync.Mutex
+	busy map[string]time.Time // what is being brought about, or was just now; zero: still
+}
+
+// Divert turns a server's label to false, and returns at once.
+func (g *Gate) Divert(t *lead.Tenure, server string) { g.label(t, server, "false") }
+
+// Keep compares what is with what should be, and brings about what differs. It
+// returns at once. Only the leader may call it.
+func (g *Gate) Keep(t *lead.Tenure, r *judge.Result) {
+	if !r.World.Warm {
+		return
+	}
+	directives := g.Book.Directives()
+	failovers, err := g.Ledger.All(t.Context, "")
+	if err != nil {
+		g.Logger.Warn("Failovers could not be read", "err", err)
+		return
+	}
+	g.labels(t, r, directives, failovers)
+	g.orphans(t, r, directives, failovers)
+	g.admit(t, r, directives)
+}
+
+// labels turns the label of every server to what it should be: false while a
+// drain directive stands, or a Failover is about to write one; else true. A pod
+// that was not born with the label never gets it.
+func (g *Gate) labels(t *lead.Tenure, r *judge.Result, directives map[string]store.Directive, failovers []*v1alpha1.Failover) {
+	leaving := map[string]bool{}
+	for _, fo := range failovers {
+		if failover.Drains(fo) && !failover.Finished(fo) {
+			leaving[fo.Namespace+"/"+fo.Spec.Server] = true
+		}
+	}
+	for _, a := range g.Ledger.Opening() {
+		leaving[a.Server] = true
+	}
+	for _, pop := range r.Populations {
+		for _, pod := range pop.Pods {
+			switch {
+			case !pod.Labelled || pod.Terminating:
+			case directives[pod.Name].Drain && pod.Accepting != "false":
+				g.label(t, pod.Name, "false")
+			case !directives[pod.Name].Drain && !leaving[pod.Name] && pod.Accepting == "false":
+				g.label(t, pod.Name, "true")
+			}
+		}
+	}
+}
+
+// label writes the label of one pod. The pod's UID makes sure that it is this
+// one and not its successor.
+func (g *Gate) label(t *lead.Tenure, server, value string) {
+	r := g.Last()
+	if r == nil {
+		return
+	}
+	pod, ok := r.Pod(server)
+	if !ok || !pod.Labelled || pod.Accepting == value {
+		return
+	}
+	g.bring(t, "label", server+" "+value, func(ctx context.Context) error {
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+			"uid": pod.UID, "labels": map[string]string{v1alpha1.AcceptingLabel: value},
+		}})
+		if err != nil {
+			return err
+		}
+		namespace, name, _ := strings.Cut(server, "/")
+		target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		err = g.Client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), failover.FieldOwner)
+		if err == nil {
+			g.Logger.Info("Label turned", "server", server, "accepting", value)
+		}
+		return client.IgnoreNotFound(err)
+	})
+}
+
+// admit withdraws the directives of servers that may be let in again. The label
+// follows when the watch shows it.
+func (g *Gate) admit(t *lead.Tenure, r *judge.Result, directives map[string]store.Directive) {
+	for _, pop := range r.Populations {
+		for _, server := range pop.Decision.Readmit {
+			if d, ok := directives[server]; ok {
+				g.withdraw(t, server, d.Failover, "Server readmitted")
+			}
+		}
+	}
+}
+
+// orphans withdraws directives whose Failover was deleted, which cancels it, and
+// those of servers that no longer exist.
+func (g *Gate) orphans(t *lead.Tenure, r *judge.Result, directives map[string]store.Directive, failovers []*v1alpha1.Failover) {
+	known := map[string]*v1alpha1.Failover{}
+	for _, fo := range failovers {
+		known[fo.Namespace+"/"+fo.Name] = fo
+	}
+	for server, d := range directives {
+		fo := known[d.Failover]
+		_, exists := r.Pod(server)
+		switch {
+		case fo == nil:
+			g.withdrawDeleted(t, server, d.Failover)
+		case !exists && failover.Finished(fo) && !r.Servers[server].Live:
+			g.withdraw(t, server, d.Failover, "Directive of a server that is gone withdrawn")
+		}
+	}
+}
+
+// withdrawDeleted withdraws a directive after making sure that its Failover is
+// gone: the cache may lag behind the store.
+func (g *Gate) withdrawDeleted(t *lead.Tenure, server, name string) {
+	g.bring(t, "deleteDirective", server+" "+name, func(ctx context.Context) error {
+		namespace, short, _ := strings.Cut(name, "/")
+		var fo v1alpha1.Failover
+		err := g.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: short}, &fo)
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("looking for Failover %s: %w", name, err)
+		}
+		if err := t.DeleteDirective(ctx, server, name); err != nil {
+			return err
+		}
+		g.Logger.Info("Directive of a deleted Failover withdrawn", "server", server, "failover", name)
+		return nil
+	})
+}
+
+func (g *Gate) withdraw(t *lead.Tenure, server, name, say string) {
+	g.bring(t, "deleteDirective", server+" "+name, func(ctx context.Context) error {
+		if err := t.DeleteDirective(ctx, server, name); err != nil {
+			return err
+		}
+		g.Logger.Info(say, "server", server, "failover", name) //nolint:sloglint // one of two constants
+		return nil
+	})
+}
+
+// bring does something in the background, once at a time, and not again until
+// it has had time to show.
+func (g *Gate) bring(t *lead.Tenure, operation, about string, do func(context.Context) error) {
+	key := operation + " " + about
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.busy == nil {
+		g.busy = map[string]time.Time{}
+	}
+	now := g.Now()
+	for k, at := range g.busy {
+		if !at.IsZero() && now.Sub(at) > echo {
+			delete(g.busy, k)
+		}
+	}
+	if _, busy := g.busy[key]; busy {
+		return
+	}
+	g.busy[key] = time.Time{}
+	g.Go(func() {
+		ctx, cancel := context.WithTimeout(t.Context, within)
+		defer cancel()
+		if err := g.Retry.Do(ctx, operation, do); err != nil && t.Context.Err() == nil {
+			g.Logger.Warn("Not brought about yet", "operation", operation, "about", about, "err", err)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.busy[key] = g.Now()
+		g.Book.Touch()
+	})
+}

@@ -1,0 +1,161 @@
+// Package judge turns the evidence into verdicts and plans whenever something
+// changes, and publishes them. It writes nothing, and decides nothing by
+// itself: internal/verdict and internal/plan do. Every replica judges, so that
+// a new leader begins with warm state.
+package judge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/controllers/evidence"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+const (
+	// gap is the shortest time between two judgements: the first change is
+	// judged at once, those that follow within it together.
+	gap = 20 * time.Millisecond
+	// lookAgain is the longest: that the store is away shows in no watch.
+	lookAgain = time.Second
+	// Warmup is how long all sources must have been watched before anything is
+	// done: silence can then be told from this process's own start.
+	Warmup = 2 * time.Second
+)
+
+// Config of a Judge; every field is needed.
+type Config struct {
+	Book *evidence.Book
+	// Cache of Presences, Pods and Nodes; it must be synced when Run begins.
+	Cache  client.Reader
+	Ledger *failover.Ledger
+	// Namespace is the installation's.
+	Namespace string
+	// Away is how long the store has not answered.
+	Away func(now time.Time) time.Duration
+	// Now is the clock.
+	Now        func() time.Time
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Publish gets every result, from the goroutine of Run. It must not block.
+	Publish func(*Result)
+}
+
+func (c Config) validate() error {
+	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Namespace == "" || c.Away == nil || c.Now == nil ||
+		c.Logger == nil || c.Registerer == nil || c.Publish == nil {
+		return errors.New("judge: every field of Config is needed")
+	}
+	return nil
+}
+
+// Judge judges.
+type Judge struct {
+	cfg      Config
+	duration prometheus.Histogram
+	stale    atomic.Bool // the roster must be read anew
+	last     atomic.Pointer[Result]
+
+	// Only the goroutine of Run touches what follows.
+	roster  *roster
+	started time.Time
+	// What the last judgements said, to be handed back.
+	nodes   verdict.Judgement
+	servers map[types.NamespacedName]verdict.Judgement
+	// begun are pods that have been seen Ready or with a record, and alive when
+	// each server was last found Alive.
+	begun map[types.UID]bool
+	alive map[string]time.Time
+	// away is whether the store was away for long at the last judgement, back
+	// when it last came back from that.
+	away bool
+	back time.Time
+}
+
+// New makes a Judge.
+func New(cfg Config) (*Judge, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	j := &Judge{
+		cfg: cfg,
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "rollcall_judgement_seconds",
+			Help:    "How long one judgement of everything takes.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),
+		}),
+		servers: map[types.NamespacedName]verdict.Judgement{},
+		begun:   map[types.UID]bool{},
+		alive:   map[string]time.Time{},
+	}
+	j.stale.Store(true)
+	return j, cfg.Registerer.Register(j.duration)
+}
+
+// Last is the newest result; nil: there is none yet.
+func (j *Judge) Last() *Result { return j.last.Load() }
+
+// Enrol makes the next judgement read Presences, pods and nodes anew, and soon.
+func (j *Judge) Enrol() {
+	j.stale.Store(true)
+	j.cfg.Book.Touch()
+}
+
+// Run judges at every change, and when time alone may change a verdict, until
+// the context ends.
+func (j *Judge) Run(ctx context.Context) error {
+	j.started = j.cfg.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-j.cfg.Book.Changed():
+		case <-timer.C:
+		}
+		now := j.cfg.Now()
+		result, err := j.judge(ctx, now)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			j.cfg.Logger.Error("Judgement failed, and is made again", "err", err)
+			timer.Reset(lookAgain)
+			continue
+		}
+		j.duration.Observe(j.cfg.Now().Sub(now).Seconds())
+		j.last.Store(result)
+		j.cfg.Publish(result)
+		if !pause(ctx, gap-j.cfg.Now().Sub(now)) {
+			return nil
+		}
+		wait := lookAgain
+		if next := result.next(); !next.IsZero() {
+			wait = min(wait, max(0, next.Sub(j.cfg.Now())))
+		}
+		timer.Reset(wait)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,114 @@
+package judge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+// errCold says that too little is known yet to say anything of a Failover.
+var errCold = errors.New("the evidence is not complete yet")
+
+func keyOf(p *Population) types.NamespacedName { return client.ObjectKeyFromObject(p.Presence) }
+
+// Look gathers what a follower must know of a Failover, as of now.
+func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts, error) {
+	r := j.Last()
+	if r == nil || j.cfg.Book.Filled().IsZero() {
+		return failover.Facts{}, errCold
+	}
+	now, server := j.cfg.Now(), fo.Namespace+"/"+fo.Spec.Server
+	f := failover.Facts{
+		Now:       now,
+		Server:    j.cfg.Book.Server(server, now),
+		TakenOver: j.cfg.Book.Takeovers,
+		State:     verdict.Unknown,
+	}
+	if d, ok := j.cfg.Book.Directive(server); ok {
+		f.Directive = &d
+	}
+	pop := r.Of(fo.Namespace, fo.Spec.Presence)
+	if pop == nil || pop.Subject != v1alpha1.SubjectServers || pop.Refused != "" {
+		f.Forbidden = fmt.Sprintf("No Presence %q of servers is honoured in this namespace.", fo.Spec.Presence)
+		return f, nil
+	}
+	policy := pop.Presence.Spec.Servers.Failover
+	f.Mode, f.Rate = policy.Mode, float64(policy.ClientsPerSecond)
+	f.State = pop.Judgement.Verdicts[server].State
+	pod, exists := r.Pod(server)
+	_, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]
+	switch stop := j.cfg.Book.Paused(); {
+	case stop != nil:
+		f.Forbidden = strings.TrimSuffix(fmt.Sprintf("Everything is paused by %s: %s", stop.By, stop.Why), ": ") + "."
+	case paused:
+		f.Forbidden = "The Presence is paused by its annotation."
+	case exists && pod.Paused:
+		f.Forbidden = "The server is paused by its annotation."
+	case !exists && !failover.Begun(fo):
+		f.Forbidden = "The Presence selects no pod of this name."
+	}
+	if f.Forbidden == "" && failover.Drains(fo) && !failover.Begun(fo) {
+		older, err := j.older(ctx, fo)
+		if err != nil {
+			return f, err
+		}
+		if older != "" {
+			f.Forbidden = "Failover " + older + " is moving the clients of this server already."
+		}
+	}
+	if f.Forbidden == "" && (f.Directive == nil || f.Directive.Failover != fo.Namespace+"/"+fo.Name) {
+		f.Choice = j.choose(pop, fo)
+	}
+	return f, nil
+}
+
+// older names an unfinished Failover that took the server out before this one.
+func (j *Judge) older(ctx context.Context, fo *v1alpha1.Failover) (string, error) {
+	all, err := j.cfg.Ledger.All(ctx, fo.Namespace)
+	if err != nil {
+		return "", err
+	}
+	for _, o := range all {
+		if o.Spec.Server != fo.Spec.Server || o.UID == fo.UID || failover.Finished(o) || !failover.Drains(o) {
+			continue
+		}
+		before := o.CreationTimestamp.Compare(fo.CreationTimestamp.Time)
+		if failover.Begun(o) || before < 0 || before == 0 && o.Name < fo.Name {
+			return o.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// choose resolves the receivers of a Failover, or finds some where it names none.
+func (j *Judge) choose(pop *Population, fo *v1alpha1.Failover) failover.Choice {
+	server := fo.Namespace + "/" + fo.Spec.Server
+	c := failover.Choice{Rate: float64(pop.Presence.Spec.Servers.Failover.ClientsPerSecond)}
+	for _, t := range fo.Spec.Targets {
+		name := fo.Namespace + "/" + t.Server
+		if s := j.cfg.Book.Server(name, j.cfg.Now()); s.Live && t.Weight > 0 {
+			c.Targets = append(c.Targets, plan.Target{Server: name, Address: s.Record.Address, Weight: int(t.Weight)})
+		}
+	}
+	clients := int(fo.Spec.Clients)
+	if clients == 0 {
+		clients = j.cfg.Book.Server(server, j.cfg.Now()).Record.Total()
+	}
+	if fo.Spec.Count != nil {
+		clients = int(*fo.Spec.Count)
+	}
+	c.FirstWave = max(1, clients*plan.FirstWave/100)
+	if len(c.Targets) == 0 {
+		c.Targets, c.Rate, c.Blocked = receivers(pop, server, clients, c.Rate)
+	}
+	return c
+}

@@ -1,0 +1,183 @@
+package judge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+// +kubebuilder:rbac:groups=rollcall.dev,resources=presences,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods;nodes,verbs=get;list;watch
+
+// roster is who there is, as Kubernetes says: what changes seldom. It is
+// computed anew when a Presence, a pod or a node has changed.
+type roster struct {
+	populations []population
+	nodes       map[string]node
+	// candidates are all nodes, which may watch others.
+	candidates []verdict.Candidate
+	pods       map[string]bool // every pod that a Presence selects, "namespace/pod"
+}
+
+// population is one Presence and its members.
+type population struct {
+	presence *v1alpha1.Presence
+	subject  string
+	// refused is the reason of Accepted=False; empty: it is honoured.
+	refused, why string
+	pods         []Pod    // of Servers
+	nodes        []string // of Nodes
+}
+
+// Pod is a server, as Kubernetes knows it.
+type Pod struct {
+	// Name is "namespace/pod".
+	Name string
+	UID  types.UID
+	Node string
+	// Accepting is the value of AcceptingLabel; Labelled tells whether it is there.
+	Accepting           string
+	Labelled            bool
+	Ready               bool
+	Terminating, Paused bool
+}
+
+type node struct {
+	name, zone string
+	labels     labels.Set
+}
+
+// Subject of a Presence, as status.subject names it.
+func Subject(p *v1alpha1.Presence) string {
+	switch {
+	case p.Spec.Nodes != nil:
+		return v1alpha1.SubjectNodes
+	case p.Spec.Servers != nil:
+		return v1alpha1.SubjectServers
+	default:
+		return v1alpha1.SubjectClients
+	}
+}
+
+// enrol reads the caches. namespace is the installation's.
+func enrol(ctx context.Context, cache client.Reader, namespace string) (*roster, error) {
+	r := &roster{nodes: map[string]node{}, pods: map[string]bool{}}
+	var nodes corev1.NodeList
+	if err := cache.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		n := &nodes.Items[i]
+		r.nodes[n.Name] = node{n.Name, n.Labels[corev1.LabelTopologyZone], n.Labels}
+		r.candidates = append(r.candidates, verdict.Candidate{
+			Observer: verdict.Observer{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone]},
+		})
+	}
+	slices.SortFunc(r.candidates, func(a, b verdict.Candidate) int { return cmp.Compare(a.Name, b.Name) })
+
+	var presences v1alpha1.PresenceList
+	if err := cache.List(ctx, &presences, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing Presences: %w", err)
+	}
+	all := make([]*v1alpha1.Presence, 0, len(presences.Items))
+	for i := range presences.Items {
+		all = append(all, &presences.Items[i])
+	}
+	slices.SortFunc(all, older)
+	for _, p := range all {
+		pop, err := r.populate(ctx, cache, p, namespace)
+		if err != nil {
+			return nil, err
+		}
+		r.populations = append(r.populations, pop)
+	}
+	return r, nil
+}
+
+// older orders Presences by age: of two that want the same servers the first gets them.
+func older(a, b *v1alpha1.Presence) int {
+	return cmp.Or(
+		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// populate finds the members of a Presence. Older ones have been selected already.
+func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.Presence, namespace string) (population, error) {
+	pop := population{presence: p, subject: Subject(p)}
+	switch pop.subject {
+	case v1alpha1.SubjectNodes:
+		if p.Namespace != namespace {
+			pop.refused = v1alpha1.ReasonForeign
+			pop.why = "spec.nodes is honoured in the installation's namespace only, which is " + namespace + "."
+			return pop, nil
+		}
+		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.Nodes.Selector)
+		if err != nil {
+			pop.refused, pop.why = v1alpha1.ReasonInvalidSelector, err.Error()
+			return pop, nil
+		}
+		for _, n := range r.nodes {
+			if selector.Matches(n.labels) {
+				pop.nodes = append(pop.nodes, n.name)
+			}
+		}
+		slices.Sort(pop.nodes)
+	case v1alpha1.SubjectServers:
+		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.Servers.Selector)
+		if err != nil {
+			pop.refused, pop.why = v1alpha1.ReasonInvalidSelector, err.Error()
+			return pop, nil
+		}
+		var pods corev1.PodList
+		err = cache.List(ctx, &pods, client.InNamespace(p.Namespace),
+			client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy)
+		if err != nil {
+			return pop, fmt.Errorf("listing the pods of Presence %s/%s: %w", p.Namespace, p.Name, err)
+		}
+		for i := range pods.Items {
+			if s := PodOf(&pods.Items[i]); pods.Items[i].Status.Phase != corev1.PodSucceeded && pods.Items[i].Status.Phase != corev1.PodFailed {
+				pop.pods = append(pop.pods, s)
+			}
+		}
+		slices.SortFunc(pop.pods, func(a, b Pod) int { return strings.Compare(a.Name, b.Name) })
+		for _, s := range pop.pods {
+			if r.pods[s.Name] {
+				pop.refused = v1alpha1.ReasonConflict
+				pop.why = "An older Presence selects the same servers, " + s.Name + " among them."
+				pop.pods = nil
+				return pop, nil
+			}
+		}
+		for _, s := range pop.pods {
+			r.pods[s.Name] = true
+		}
+	}
+	return pop, nil
+}
+
+// PodOf is what matters here of a pod.
+func PodOf(p *corev1.Pod) Pod {
+	s := Pod{
+		Name: p.Namespace + "/" + p.Name, UID: p.UID, Node: p.Spec.NodeName,
+		Terminating: p.DeletionTimestamp != nil,
+	}
+	s.Accepting, s.Labelled = p.Labels[v1alpha1.AcceptingLabel]
+	_, s.Paused = p.Annotations[v1alpha1.PausedAnnotation]
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			s.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	return s
+}

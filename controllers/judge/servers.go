@@ -1,0 +1,184 @@
+package judge
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/evidence"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+// returnWithin is how long after its readmission a server's share is still
+// brought back.
+const returnWithin = 10 * time.Minute
+
+// judgeServers judges the servers of one Presence, and plans for them.
+func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.Failover) {
+	w, spec := r.World, pop.Presence.Spec.Servers
+	if _, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]; paused {
+		w.Paused = true
+	}
+	watchers := j.watchers()
+	ev := make([]verdict.ServerEvidence, 0, len(pop.Pods))
+	for _, p := range pop.Pods {
+		s := r.Servers[p.Name]
+		on := p.Node
+		if on == "" {
+			on = s.Record.Node
+		}
+		zone := j.roster.nodes[on].zone
+		if zone == "" {
+			zone = s.Record.Zone
+		}
+		assigned := verdict.Assign(p.Name, on, watchers, int(spec.Overload.Observers))
+		ev = append(ev, verdict.ServerEvidence{
+			Name: p.Name, Incarnation: s.Record.Incarnation, Zone: zone, Node: on,
+			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
+			Assigned: assigned, Observations: j.cfg.Book.Observations(p.Name, assigned),
+			Lease: s.Lease(), NodeState: r.Nodes.Verdicts[on].State,
+			LeftLate: s.LeftLate, Sessions: s.Well.Clients,
+			QueueDelay: queueDelay(s),
+		})
+	}
+	last := j.servers[keyOf(pop)]
+	policy := verdict.ServerPolicy{
+		AnswerTime: spec.Overload.AnswerTime.Duration,
+		Recovery:   spec.Overload.Recovery.Duration,
+		MinHealthy: func(total int) int { return scaled(spec.Failover.MinHealthy, total, true) },
+	}
+	pop.Judgement = verdict.Servers(w, policy, ev, last.Verdicts, last.Brake)
+	for name, v := range pop.Judgement.Verdicts {
+		if v.State == verdict.Alive {
+			j.alive[name] = w.Now
+			if v.Detected.IsZero() {
+				j.cfg.Book.Settle(name, w.Now)
+			}
+		}
+	}
+	j.plan(r, pop, ev, failovers)
+}
+
+// plan decides what to move.
+func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, failovers []*v1alpha1.Failover) {
+	var mine []*v1alpha1.Failover
+	for _, fo := range failovers {
+		if fo.Namespace == pop.Presence.Namespace && fo.Spec.Presence == pop.Presence.Name {
+			mine = append(mine, fo)
+		}
+	}
+	for i, p := range pop.Pods {
+		pop.fleet = append(pop.fleet, j.planned(r, pop, p, ev[i], mine))
+	}
+	active := j.cfg.Ledger.Opening()
+	active = slices.DeleteFunc(active, func(a plan.Active) bool {
+		return !slices.ContainsFunc(pop.Pods, func(p Pod) bool { return p.Name == a.Server })
+	})
+	for _, fo := range mine {
+		if !failover.Finished(fo) {
+			active = append(active, inProgress(r, fo))
+		}
+	}
+	spec := pop.Presence.Spec.Servers.Failover
+	policy := plan.Policy{
+		Mode:       plan.Mode(spec.Mode),
+		MaxServers: func(total int) int { return scaled(spec.MaxServers, total, false) },
+		Rate:       float64(spec.ClientsPerSecond),
+	}
+	pop.Decision = plan.Failovers(r.World.Now, policy, pop.Judgement.Brake.Or(r.Nodes.Brake), pop.fleet, active)
+}
+
+// planned is one server as the plan sees it.
+func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvidence, mine []*v1alpha1.Failover) plan.Server {
+	s, v := r.Servers[p.Name], pop.Judgement.Verdicts[p.Name]
+	one := plan.Server{
+		Name: p.Name, Incarnation: s.Record.Incarnation,
+		Sessions: s.Record.Total(), Capacity: s.Record.Capacity,
+		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused,
+		QueueDelay: queueDelay(s),
+	}
+	if s.Live {
+		one.Address = s.Record.Address
+	}
+	if !s.Live || v.State.Bad() {
+		one.Sessions = max(0, one.Sessions-s.Left)
+	}
+	if d, ok := j.cfg.Book.Directive(p.Name); ok && d.Drain {
+		one.Out = true
+		one.Drained = drained(mine, d.Failover, d.Incarnation == s.Record.Incarnation)
+	}
+	one.Returned = returned(mine, p.Name, j.cfg.Book.Admitted(p.Name), r.World.Now)
+	one.Advised = advised(mine, p.Name, s.Record.Incarnation, j.alive[p.Name])
+	return one
+}
+
+// drained tells whether a person took the server out, by a Failover that still
+// exists, and it is still the same process.
+func drained(mine []*v1alpha1.Failover, name string, same bool) bool {
+	return same && slices.ContainsFunc(mine, func(fo *v1alpha1.Failover) bool {
+		return fo.Namespace+"/"+fo.Name == name && fo.Spec.Reason == v1alpha1.FailoverDrain
+	})
+}
+
+// returned tells whether a server was readmitted and nothing has been sent back to it since.
+func returned(mine []*v1alpha1.Failover, server string, admitted, now time.Time) bool {
+	if admitted.IsZero() || now.Sub(admitted) > returnWithin {
+		return false
+	}
+	_, pod, _ := strings.Cut(server, "/")
+	return !slices.ContainsFunc(mine, func(fo *v1alpha1.Failover) bool {
+		// Creation times have whole seconds.
+		return fo.Spec.Reason == v1alpha1.FailoverReturned && !fo.CreationTimestamp.Time.Before(admitted.Truncate(time.Second)) &&
+			slices.ContainsFunc(fo.Spec.Targets, func(t v1alpha1.FailoverTarget) bool { return t.Server == pod })
+	})
+}
+
+// advised tells whether the last Failover of a server only advised, and it has
+// not been found alive since.
+func advised(mine []*v1alpha1.Failover, server, incarnation string, alive time.Time) bool {
+	var newest *v1alpha1.Failover
+	for _, fo := range mine {
+		if fo.Namespace+"/"+fo.Spec.Server == server && fo.Spec.Incarnation == incarnation &&
+			(newest == nil || fo.CreationTimestamp.After(newest.CreationTimestamp.Time)) {
+			newest = fo
+		}
+	}
+	return newest != nil && failover.Outcome(newest) == v1alpha1.ReasonAdvised &&
+		(newest.Status.DecidedAt == nil || newest.Status.DecidedAt.After(alive))
+}
+
+// inProgress is a Failover as the plan sees it.
+func inProgress(r *Result, fo *v1alpha1.Failover) plan.Active {
+	a := plan.Active{
+		Name: fo.Name, Server: fo.Namespace + "/" + fo.Spec.Server,
+		Reason: string(fo.Spec.Reason), Started: fo.CreationTimestamp.Time,
+		Pending: int(fo.Status.Pending),
+	}
+	if failover.Outcome(fo) == "" {
+		a.Pending = int(fo.Spec.Clients)
+	}
+	for _, t := range fo.Spec.Targets {
+		name := fo.Namespace + "/" + t.Server
+		a.Targets = append(a.Targets, plan.Target{Server: name, Address: r.Servers[name].Record.Address, Weight: int(t.Weight)})
+	}
+	return a
+}
+
+func queueDelay(s evidence.Server) time.Duration {
+	return time.Duration(s.Record.QueueDelay) * time.Millisecond
+}
+
+// scaled is a number or a share of all. Admission has checked the form; what
+// it hasn't seen counts as zero, to which the plan adds its own least.
+func scaled(v intstr.IntOrString, total int, up bool) int {
+	n, err := intstr.GetScaledValueFromIntOrPercent(&v, total, up)
+	if err != nil {
+		return 0
+	}
+	return n
+}

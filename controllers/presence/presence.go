@@ -1,0 +1,150 @@
+// Package presence writes the status of every Presence: once per reconcile, by
+// server-side apply, at once when a verdict or a condition changes, and
+// otherwise seldom. It judges nothing.
+package presence
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	ac "github.com/rollcall-dev/rollcall/api/applyconfiguration/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/controllers/judge"
+	"github.com/rollcall-dev/rollcall/controllers/lead"
+	"github.com/rollcall-dev/rollcall/controllers/retry"
+)
+
+// +kubebuilder:rbac:groups=rollcall.dev,resources=presences,verbs=get;list;watch
+// +kubebuilder:rbac:groups=rollcall.dev,resources=presences/status,verbs=get;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconciler writes the statuses. Every field is needed.
+type Reconciler struct {
+	Client client.Client
+	Seat   *lead.Seat
+	// Last is the newest judgement; nil: none.
+	Last func() *judge.Result
+	// Kick makes the reconciler look at a Presence soon.
+	Kick     func(types.NamespacedName)
+	Recorder events.EventRecorder
+	Retry    *retry.Retrier
+	Logger   *slog.Logger
+	Now      func() time.Time
+
+	mu      sync.Mutex
+	written map[types.NamespacedName]written
+	told    *judge.Result // the result that Announce saw last
+}
+
+// written is the status that this process wrote last, in one term.
+type written struct {
+	uid    types.UID
+	term   int64
+	status v1alpha1.PresenceStatus
+	at     time.Time
+}
+
+// Announce looks at a new result: it wakes the reconciler where a status may
+// differ, and says in Events what has become of servers. It does not block.
+// Only the leader may call it, and always from the same goroutine.
+func (r *Reconciler) Announce(t *lead.Tenure, result *judge.Result) {
+	for key, p := range result.Populations {
+		last, known := r.last(t, key, p)
+		if _, never := due(last, Status(last, result.World, p)); !never || !known {
+			r.Kick(key)
+		}
+		r.report(p, result)
+	}
+	r.told = result
+}
+
+// last is the status that this process wrote last in this term. Where it has
+// written none, that of the object, which may lag behind another leader's.
+func (r *Reconciler) last(t *lead.Tenure, key types.NamespacedName, p *judge.Population) (status v1alpha1.PresenceStatus, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w, ok := r.written[key]; ok && w.uid == p.Presence.UID && w.term == t.Term() {
+		return w.status, true
+	}
+	return p.Presence.Status, false
+}
+
+// Reconcile writes the status of one Presence if it is due, and this process leads.
+func (r *Reconciler) Reconcile(_ context.Context, req reconcile.Request) (reconcile.Result, error) {
+	t, result := r.Seat.Current(), r.Last()
+	if t == nil || result == nil {
+		return reconcile.Result{}, nil // the next result brings it up again
+	}
+	p := result.Populations[req.NamespacedName]
+	if p == nil {
+		r.mu.Lock()
+		delete(r.written, req.NamespacedName)
+		r.mu.Unlock()
+		return reconcile.Result{}, nil
+	}
+	last, known := r.last(t, req.NamespacedName, p)
+	if !known {
+		var fresh v1alpha1.Presence
+		if err := r.Client.Get(t.Context, req.NamespacedName, &fresh); err != nil {
+			return reconcile.Result{}, client.IgnoreNotFound(err)
+		}
+		last = fresh.Status
+	}
+	status, now := Status(last, result.World, p), r.Now()
+	if known {
+		after, never := due(last, status)
+		if never {
+			return reconcile.Result{}, nil
+		}
+		r.mu.Lock()
+		at := r.written[req.NamespacedName].at
+		r.mu.Unlock()
+		if wait := after - now.Sub(at); wait > 0 {
+			return reconcile.Result{RequeueAfter: wait}, nil
+		}
+	}
+	if err := r.apply(t.Context, p.Presence, status); err != nil {
+		if apierrors.IsNotFound(err) || t.Context.Err() != nil {
+			return reconcile.Result{}, nil
+		}
+		r.Retry.Count("presenceStatus")
+		return reconcile.Result{}, fmt.Errorf("writing the status of Presence %s: %w", req, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.written == nil {
+		r.written = map[types.NamespacedName]written{}
+	}
+	r.written[req.NamespacedName] = written{uid: p.Presence.UID, term: t.Term(), status: status, at: now}
+	return reconcile.Result{}, nil
+}
+
+func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1.PresenceStatus) error {
+	counts := ac.PresenceCounts().
+		WithMembers(s.Counts.Members).WithAlive(s.Counts.Alive).WithSuspect(s.Counts.Suspect).WithDead(s.Counts.Dead)
+	counts.Overloaded = s.Counts.Overloaded
+	status := ac.PresenceStatus().
+		WithObservedGeneration(s.ObservedGeneration).WithSubject(s.Subject).WithCounts(counts).
+		WithConditions(failover.Conditions(s.Conditions)...)
+	if s.Mode != "" {
+		status.WithMode(s.Mode)
+	}
+	if s.Reason != "" {
+		status.WithReason(s.Reason)
+	}
+	for _, m := range s.NotAlive {
+		status.WithNotAlive(ac.MemberStatus().WithName(m.Name).WithState(m.State).WithSince(m.Since).WithMessage(m.Message))
+	}
+	config := ac.Presence(p.Name, p.Namespace).WithUID(p.UID).WithStatus(status)
+	return r.Client.Status().Apply(ctx, config, failover.FieldOwner, client.ForceOwnership)
+}
