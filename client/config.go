@@ -55,7 +55,7 @@ type Config struct {
 	// a hung server is left Misses × AckTimeout after the beat. Zero: DefaultMisses.
 	Misses int
 	// AvoidFor is how long a server that was left is avoided, unless nothing
-	// else is left. Zero: DefaultAvoidFor.
+	// else is left or another server directs the client there. Zero: DefaultAvoidFor.
 	AvoidFor time.Duration
 	// MinBackoff and MaxBackoff bound the wait between two rounds through all
 	// servers: uniform in [0, MinBackoff × 2^round), never above MaxBackoff.

@@ -260,6 +260,7 @@ func (c *core) dismiss(now time.Time, e dismissed) []any {
 	reason := wire.LeftBroken
 	if e.refusal.directed() {
 		reason = wire.LeftDirected
+		c.routes.vouched(e.guidance.references)
 	}
 	return c.leave(now, reason, e.refusal)
 }

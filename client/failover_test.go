@@ -221,6 +221,31 @@ func TestDoesNotReturnWithinAvoidFor(t *testing.T) {
 	})
 }
 
+func TestIsDirectedBackToAServerThatHasRecovered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		one, two, three := server(a, hint(b, 0)), server(b, hint(c, 0)), server(c)
+		s := newWorld(one, two, three).start(t, nil, a)
+		s.expect(Connected, a)
+		s.quiet(10 * time.Second)
+		one.hangUp()
+		s.expect(Moved, b)
+		s.quiet(10 * time.Second) // less than AvoidFor
+		one.set(func() { one.hints = []wire.ServerHint{hint(b, 0), hint(c, 0)} })
+		two.tell(packets.DisconnectUseAnotherServer, &packets.Properties{ServerReference: a})
+		if e := s.expect(Moved, a); e.Reason != wire.LeftDirected {
+			t.Errorf("%+v", e)
+		}
+		// A refusal to let the client in vouches for nobody.
+		two.set(func() {
+			two.refuse = &packets.Connack{ReasonCode: packets.ConnackUseAnotherServer, Properties: &packets.Properties{ServerReference: a}}
+		})
+		s.quiet(40 * time.Second)
+		one.hangUp()
+		s.expect(Moved, c)
+		s.close()
+	})
+}
+
 func TestWaitsForABusyServerRatherThanReturn(t *testing.T) {
 	for name, test := range map[string]struct {
 		properties  packets.Properties

@@ -79,6 +79,18 @@ func (r *routes) learn(now time.Time, address string, g guidance) {
 	}
 }
 
+// vouched: whoever directs the client to these addresses knows better than the
+// client that left one of them: a server that has recovered gets its share back
+// before AvoidFor is over.
+func (r *routes) vouched(addresses []string) {
+	for _, a := range addresses {
+		if rec, ok := r.records[a]; ok {
+			rec.avoidUntil = time.Time{}
+			r.records[a] = rec
+		}
+	}
+}
+
 // arrived: the server at address has taken the client.
 func (r *routes) arrived(now time.Time, address string) {
 	r.refs = nil
