@@ -29,7 +29,7 @@ func (s *Store) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID,
 // with a stopped etcd server for as long as gRPC does (12 s), nor its
 // KeepAliveOnce, which spins while nothing can be connected to.
 func (s *Store) renew(ctx context.Context, id clientv3.LeaseID) (time.Duration, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel() // ends the stream
 	asked := s.clock()
 	stream, err := pb.NewLeaseClient(s.client.ActiveConnection()).LeaseKeepAlive(ctx)

@@ -28,7 +28,7 @@ func (s *Store) meet(ctx context.Context, endpoints []string) error {
 		}
 		s.log.Warn("Etcd is away; trying again", "endpoints", endpoints, "error", err)
 		if wait.sleep(ctx) != nil {
-			return fmt.Errorf("store: etcd is away: %w", err)
+			return fmt.Errorf("etcd is away: %w", err)
 		}
 	}
 }

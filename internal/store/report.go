@@ -59,8 +59,9 @@ type record struct {
 
 // PutReport brings etcd into line with an agent's report: its observations and
 // suspicions are written where they have changed, and those that it no longer
-// makes are deleted. It returns when that is done; when ctx ends first it still
-// will be done, unless the agent reports anew before.
+// makes are deleted (those that came through another server a moment ago, as soon
+// as the watch shows them). It returns when that is done; when ctx ends first it
+// still will be done, unless the agent reports anew before.
 //
 // Reports are ordered by Boot and Seq: an older one never stands against a newer
 // one, whichever server it came through. What only varies (the answer time and

@@ -28,6 +28,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
 )
 
 const (
@@ -38,6 +39,10 @@ const (
 	dialKeepAlive        = 10 * time.Second
 	dialKeepAliveTimeout = 2 * time.Second
 )
+
+// dialBackoff: gRPC's own goes up to 120 s, which is how long etcd would seem
+// away after it has come back.
+var dialBackoff = grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 2 * time.Second}
 
 // Config says where etcd is, and where to write about it.
 type Config struct {
@@ -113,6 +118,7 @@ func open(ctx context.Context, cfg Config, clock func() time.Time) (*Store, erro
 		DialKeepAliveTimeout: dialKeepAliveTimeout,
 		MaxUnaryRetries:      1, // retries are ours, so that they show
 		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: dialBackoff, MinConnectTimeout: requestTimeout}),
 			grpc.WithChainUnaryInterceptor(s.seeUnary),
 			grpc.WithChainStreamInterceptor(s.seeStream),
 		},

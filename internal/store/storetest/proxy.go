@@ -31,6 +31,7 @@ func (s *Server) Proxy() *Proxy {
 	p := &Proxy{target: s.client.Host, listen: l, conns: make(map[net.Conn]bool)}
 	p.cond = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
+	s.ways = append(s.ways, p)
 	s.t.Cleanup(func() { p.close(s.t) })
 	return p
 }
@@ -39,13 +40,22 @@ func (s *Server) Proxy() *Proxy {
 func (p *Proxy) Endpoints() []string { return []string{p.listen.Addr().String()} }
 
 // Cut breaks all connections, and refuses new ones until Mend.
-func (p *Proxy) Cut() {
+func (p *Proxy) Cut() { p.block() }
+
+// block is Cut, undone by what it returns.
+func (p *Proxy) block() (undo func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	was := p.cut
 	p.cut = true
 	p.cond.Broadcast()
 	for c := range p.conns {
 		_ = c.Close()
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.cut = was
 	}
 }
 

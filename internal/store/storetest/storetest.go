@@ -22,6 +22,7 @@ type Server struct {
 	client url.URL
 	peer   url.URL
 	etcd   *embed.Etcd
+	ways   []*Proxy // the first is everybody's
 }
 
 // Etcd starts an etcd server and returns its endpoints. It stops with the test.
@@ -36,11 +37,12 @@ func Start(t testing.TB) *Server {
 	s := &Server{t: t, dir: t.TempDir(), client: freeURL(t), peer: freeURL(t)}
 	s.Restart()
 	t.Cleanup(s.Stop)
+	s.Proxy()
 	return s
 }
 
 // Endpoints are the addresses of the server, the same after a Restart.
-func (s *Server) Endpoints() []string { return []string{s.client.Host} }
+func (s *Server) Endpoints() []string { return s.ways[0].Endpoints() }
 
 // Restart starts the server where it was stopped, and waits until it answers.
 func (s *Server) Restart() {
@@ -76,6 +78,11 @@ func (s *Server) Restart() {
 func (s *Server) Stop() {
 	if s.etcd == nil {
 		return
+	}
+	// Connections are broken, as if it were killed: etcd by itself would wait 7 s
+	// for watches to end.
+	for _, p := range s.ways {
+		defer p.block()()
 	}
 	s.etcd.Close()
 	s.etcd = nil
