@@ -1,0 +1,143 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+)
+
+// Config is what a heartbeat server needs to know.
+type Config struct {
+	// Name is the pod's, Namespace its namespace: together they are the
+	// server's identity. Incarnation is this life of it, without a slash.
+	Name, Namespace, Incarnation string
+	// Zone and Node are where it runs; may be empty.
+	Zone, Node string
+	// Listen is the address for MQTT over TCP, host:port. Advertise is where
+	// clients reach this very server; empty: the address listened on.
+	Listen, Advertise string
+	// Capacity is how many sessions the server is meant to hold. Beyond 1.25
+	// times that, it refuses new ones.
+	Capacity int
+	// ConnectRate is how many CONNECTs are admitted per second, in the long
+	// run; 0: 2000. ConnectBurst is how many at once; 0: as many as in a second.
+	// Beyond it clients are given a time to come back.
+	ConnectRate  float64
+	ConnectBurst int
+	// Store, Presences and Authenticator are needed. Authenticate may take its
+	// time: the connection waits, and nobody else.
+	Store         *store.Store
+	Presences     Presences
+	Authenticator Authenticator
+	// Faults, in demonstrations and tests, make the server slow; nil: never.
+	Faults *Faults
+	// Logger is needed; Registerer may be nil.
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+func (c *Config) validate() error {
+	for _, f := range []struct{ name, value string }{
+		{"Name", c.Name}, {"Namespace", c.Namespace}, {"Incarnation", c.Incarnation}, {"Listen", c.Listen},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("server: %s is needed", f.name)
+		}
+		if f.name != "Listen" && strings.Contains(f.value, "/") {
+			return fmt.Errorf("server: %s %q has a slash", f.name, f.value)
+		}
+	}
+	if c.Advertise != "" {
+		if _, _, err := net.SplitHostPort(c.Advertise); err != nil {
+			return fmt.Errorf("server: Advertise %q is not host:port", c.Advertise)
+		}
+	}
+	switch {
+	case c.Capacity < 1:
+		return fmt.Errorf("server: Capacity %d is not positive", c.Capacity)
+	case c.ConnectRate < 0, c.ConnectBurst < 0:
+		return errors.New("server: ConnectRate or ConnectBurst is negative")
+	case c.Store == nil, c.Presences == nil, c.Authenticator == nil, c.Logger == nil:
+		return errors.New("server: Store, Presences, Authenticator and Logger are needed")
+	}
+	c.ConnectRate = cmp.Or(c.ConnectRate, 2000)
+	c.ConnectBurst = cmp.Or(c.ConnectBurst, int(max(c.ConnectRate, 1)))
+	return nil
+}
+
+// Kind is what a Presence's members are.
+type Kind string
+
+// The kinds of Presences.
+const (
+	Nodes   Kind = "Nodes"
+	Servers Kind = "Servers"
+	Clients Kind = "Clients"
+)
+
+// Presence is what a server needs to know of a Presence object.
+type Presence struct {
+	Kind Kind
+	// MinInterval and MaxInterval bound how often clients beat.
+	MinInterval, MaxInterval time.Duration
+	// Grace is added to every lease.
+	Grace time.Duration
+	// MissesUntilLate is how many intervals may pass without a beat before a
+	// session counts as late; MissesUntilOffline how many times 1.5 intervals
+	// before it ends. 0: 1.
+	MissesUntilLate, MissesUntilOffline int
+}
+
+// Presences knows the Presence objects. One that also has Synced() bool is
+// asked whether it knows them all yet; until then nobody is refused for good.
+type Presences interface {
+	Lookup(namespace, name string) (Presence, bool)
+}
+
+// Credentials are what a client has shown.
+type Credentials struct {
+	Namespace, Presence, ClientID string
+	Password                      []byte
+	RemoteAddr                    string
+}
+
+// Rights are what a principal may do.
+type Rights uint8
+
+// The rights of a principal.
+const (
+	// Connect: hold a session.
+	Connect Rights = 1 << iota
+	// Report: publish reports, and hold probes. Agents have it.
+	Report
+	// Watch: subscribe to who is here.
+	Watch
+)
+
+// Has tells whether all of the rights are among these.
+func (r Rights) Has(rights Rights) bool { return r&rights == rights }
+
+// Principal is who has shown credentials. A session belongs to the principal
+// that began it.
+type Principal struct {
+	Name   string
+	Rights Rights
+}
+
+// ErrCredentials: the credentials are not anybody's. Any other error of an
+// Authenticator means that it can't tell now.
+var ErrCredentials = errors.New("bad credentials")
+
+// Authenticator tells who a client is.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c Credentials) (Principal, error)
+}

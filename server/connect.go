@@ -1,0 +1,248 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/mqtt"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+	"github.com/rollcall-dev/rollcall/server/record"
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+const (
+	// maxStrangers is how many connections may be between accept and CONNECT.
+	maxStrangers = 8192
+	// authenticateWithin bounds the Authenticator.
+	authenticateWithin = 5 * time.Second
+	// receiveMaximum is how many PUBLISHes of a client may await their PUBACK.
+	receiveMaximum = 8
+	// Probes choose their keep-alive themselves, within these bounds.
+	minProbe, maxProbe = time.Second, time.Minute
+)
+
+// connect takes a peer's first packet.
+func (p *peer) connect(frame []byte, m moment) {
+	c, err := mqtt.ParseConnect(frame)
+	p.version, p.limit, p.quiet = c.Version, c.MaximumPacket, c.NoProblemInfo
+	if err != nil {
+		if c.Version == 0 {
+			p.version = mqtt.PeekVersion(frame)
+		}
+		p.unreadable(err)
+		return
+	}
+	p.key.Client = c.ClientID
+	if r := p.admit(c, m); r != nil {
+		p.refuse(*r)
+	}
+}
+
+func (p *peer) unreadable(err error) {
+	var e *mqtt.Error
+	if errors.As(err, &e) && e.Reason == mqtt.UnsupportedVersion {
+		p.refuse(refusal{why: whyVersion, reason: e.Reason, detail: e.Detail})
+		return
+	}
+	p.broken(nil, err)
+}
+
+// admit lets a client in and answers it, or tells why not. The order of the
+// checks is from cheap to dear, and tells strangers nothing of who is here.
+func (p *peer) admit(c mqtt.Connect, m moment) *refusal {
+	s := p.s
+	if r := p.acceptable(c); r != nil {
+		return r
+	}
+	p.probe = property(c.User, wire.PropProbe) == "1"
+	if wait, ok := s.admission.admit(time.Now(), p.probe); !ok {
+		return &refusal{why: whyBusy, reason: mqtt.ServerBusy, detail: "too many clients at once", retryAfter: wait, servers: s.directory.hints()}
+	}
+	if r := p.authenticate(c); r != nil {
+		return r
+	}
+	if !p.probe {
+		if r := s.closed(); r != nil {
+			return r
+		}
+	}
+	return p.begin(c, m)
+}
+
+// acceptable checks what needs nobody's word.
+func (p *peer) acceptable(c mqtt.Connect) *refusal {
+	if !wire.ValidClientID(c.ClientID) {
+		return &refusal{why: whyClientID, reason: mqtt.InvalidClientID, detail: "the client id is a member's name: [A-Za-z0-9._:-]{1,128}"}
+	}
+	if c.AuthMethod != "" {
+		return &refusal{why: whyCredentials, reason: mqtt.BadAuthMethod, detail: "extended authentication is not spoken here"}
+	}
+	if c.Will != nil {
+		return &refusal{why: whyWill, reason: mqtt.TopicNameInvalid, detail: "wills are not kept here"}
+	}
+	namespace, presence, err := wire.ParseUserName(c.UserName)
+	if err != nil {
+		return &refusal{why: whyUserName, reason: mqtt.BadUserNameOrPassword, detail: err.Error()}
+	}
+	p.key = store.SessionKey{Namespace: namespace, Presence: presence, Client: c.ClientID}
+	if y, ok := p.s.cfg.Presences.(interface{ Synced() bool }); ok && !y.Synced() {
+		return &refusal{why: whyStarting, reason: mqtt.ServerUnavailable, detail: "Presences are not known yet", retryAfter: time.Second}
+	}
+	var known bool
+	if p.presence, known = p.s.cfg.Presences.Lookup(namespace, presence); !known {
+		return &refusal{why: whyPresence, reason: mqtt.BadUserNameOrPassword, detail: fmt.Sprintf("there is no Presence %s/%s", namespace, presence)}
+	}
+	return nil
+}
+
+// authenticate asks who the client is, and whether it may connect.
+func (p *peer) authenticate(c mqtt.Connect) *refusal {
+	ctx, cancel := context.WithTimeout(p.s.ctx(), authenticateWithin)
+	defer cancel()
+	principal, err := p.s.cfg.Authenticator.Authenticate(ctx, Credentials{
+		Namespace: p.key.Namespace, Presence: p.key.Presence, ClientID: p.key.Client,
+		Password: c.Password, RemoteAddr: p.remote,
+	})
+	switch {
+	case errors.Is(err, ErrCredentials):
+		return &refusal{why: whyCredentials, reason: mqtt.BadUserNameOrPassword, detail: "bad credentials"}
+	case err != nil:
+		p.s.log.Warn("Client could not be authenticated", "error", err)
+		return &refusal{why: whyStarting, reason: mqtt.ServerUnavailable, detail: "credentials cannot be checked now", retryAfter: time.Second}
+	}
+	p.principal = principal
+	needed := Connect
+	if p.probe {
+		needed |= Report
+	}
+	if !principal.Rights.Has(needed) {
+		return &refusal{why: whyUnauthorized, reason: mqtt.NotAuthorized, detail: "no right to connect so"}
+	}
+	if p.presence.Kind == Servers && !p.probe {
+		return &refusal{why: whyUnauthorized, reason: mqtt.NotAuthorized, detail: "the members of this Presence are servers"}
+	}
+	return nil
+}
+
+// closed tells why nobody is let in now, if so.
+func (s *Server) closed() *refusal {
+	if t, ok := s.drain.refuge(); ok {
+		r := &refusal{why: whyDraining, reason: mqtt.UseAnotherServer, detail: "clients are moved away from here", servers: s.directory.hints()}
+		if t.Address != "" {
+			r.reference, r.servers = t.Address, first(t.Address, r.servers)
+		} else if len(r.servers) > 0 {
+			r.reference = r.servers[0].Address
+		}
+		return r
+	}
+	if s.recorder.Full() {
+		return &refusal{why: whyBusy, reason: mqtt.ServerBusy, detail: "too much waits to be recorded", retryAfter: time.Second, servers: s.directory.hints()}
+	}
+	if s.table.Live() >= s.cfg.Capacity+s.cfg.Capacity/4 {
+		return &refusal{why: whyFull, reason: mqtt.QuotaExceeded, detail: "the server is full", retryAfter: 5 * time.Second, servers: s.directory.hints()}
+	}
+	return nil
+}
+
+// begin makes the session and answers CONNECT.
+func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
+	s := p.s
+	asked := time.Duration(c.KeepAlive) * time.Second
+	p.interval = p.presence.interval(asked, p.probe)
+	now := time.Now()
+	p.mu.Lock()
+	p.ungreeted = true
+	p.mu.Unlock()
+	class := s.table.Class(p.key.Namespace, p.key.Presence, p.probe)
+	attached, err := s.table.Attach(session.Arrival[peer]{
+		Class: class, Client: p.key.Client, Principal: p.principal.Name, Lease: p.presence.lease(p.interval),
+		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(),
+	})
+	if err != nil {
+		p.greet() // nobody else has seen it
+		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
+	}
+	p.session, p.arrival, p.connected = attached.Session, attached.Arrival, true
+	s.strangers.Add(-1)
+	if attached.Before != nil {
+		attached.Before.goodbye(mqtt.Goodbye{Reason: mqtt.SessionTakenOver})
+	}
+	if !p.probe {
+		s.recorder.Online(record.Arrival{
+			Key: p.key, Number: attached.Arrival, Proof: m.proof(), Left: reasonLeft(c.User),
+			Session: store.Session{Principal: p.principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds()},
+		})
+		if !s.table.Holds(attached.Session, attached.Arrival) {
+			s.recorder.Offline(p.key, attached.Arrival, now, now) // it has ended before it was recorded
+		}
+	}
+	p.log("Client connected", "presence", class.Name(), "probe", p.probe, "resumed", attached.Began != now.UnixMilli())
+	answer := mqtt.Connack{
+		Version: p.version, Reason: mqtt.Success,
+		KeepAlive: uint16(p.interval / time.Second), HasKeepAlive: p.interval != asked,
+		NoSessionExpiry: c.SessionExpiry > 0, MaximumPacket: uint32(p.longest()), ReceiveMaximum: receiveMaximum,
+		User: append([]mqtt.User{
+			{Name: wire.PropServer, Value: s.name}, {Name: wire.PropIncarnation, Value: s.cfg.Incarnation},
+		}, refusal{servers: s.directory.hints()}.users()...),
+	}
+	p.out = answer.Append(p.out, p.limit)
+	return nil
+}
+
+// interval is what counts, where a client asks for one; 0 asks for none.
+// Clients of version 3.1.1 cannot be told: who asks for none or too long a one
+// is given the longest, and must beat more often than it said; who asks for too
+// short a one beats more often than it must.
+func (p Presence) interval(asked time.Duration, probe bool) time.Duration {
+	lo, hi := p.MinInterval, p.MaxInterval
+	if probe {
+		lo, hi = minProbe, maxProbe
+	}
+	if asked == 0 {
+		return hi
+	}
+	return min(max(asked, lo), hi)
+}
+
+// lease is what a session lives by. A beat is missed when it is a quarter of an
+// interval late: clients jitter, and networks do.
+func (p Presence) lease(interval time.Duration) session.Lease {
+	offline := time.Duration(max(p.MissesUntilOffline, 1))*interval*3/2 + p.Grace
+	late := time.Duration(max(p.MissesUntilLate, 1))*interval + interval/4
+	return session.Lease{Interval: interval, Late: min(late, offline), Offline: offline}
+}
+
+func property(users []mqtt.User, name string) string {
+	for _, u := range users {
+		if u.Name == name {
+			return u.Value
+		}
+	}
+	return ""
+}
+
+// reasonLeft is why a client left its last server, empty where it doesn't say.
+func reasonLeft(users []mqtt.User) string {
+	_, reason, _ := strings.Cut(property(users, wire.PropLeft), " ")
+	return reason
+}
+
+// first moves an address to the front of a server list, where it may be new.
+func first(address string, l []wire.ServerHint) []wire.ServerHint {
+	out := []wire.ServerHint{{Address: address}}
+	for _, h := range l {
+		if h.Address == address {
+			out[0].Load = h.Load
+		} else {
+			out = append(out, h)
+		}
+	}
+	return out[:min(len(out), maxHints)]
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(max(d.Milliseconds(), 1), 10) }

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// maxHints is how many servers a client is told of.
+const maxHints = 16
+
+// directory is what a server knows of the others.
+type directory struct {
+	self string
+
+	mu       sync.Mutex
+	servers  map[string]store.Server
+	draining map[string]string // to the incarnation that drains
+	cached   []wire.ServerHint // nil: to be made
+}
+
+// update takes what has changed of the servers' records.
+func (d *directory) update(u store.Update[string, store.Server]) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	apply(&d.servers, u, func(s store.Server) store.Server { return s })
+	d.cached = nil
+}
+
+// direct takes what has changed of the directives.
+func (d *directory) direct(u store.Update[string, store.Directive]) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	apply(&d.draining, u, func(x store.Directive) string {
+		if !x.Drain {
+			return ""
+		}
+		return x.Incarnation
+	})
+	d.cached = nil
+}
+
+func apply[V, W any](m *map[string]W, u store.Update[string, V], f func(V) W) {
+	if u.Reset || *m == nil {
+		*m = map[string]W{}
+	}
+	for k, v := range u.Put {
+		(*m)[k] = f(v)
+	}
+	for _, k := range u.Deleted {
+		delete(*m, k)
+	}
+}
+
+// hints are the other servers that clients may go to, the least loaded first.
+// Not to be written to.
+func (d *directory) hints() []wire.ServerHint {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cached == nil {
+		d.cached = []wire.ServerHint{}
+		for name, s := range d.servers {
+			if name == d.self || d.draining[name] == s.Incarnation || s.Address == "" {
+				continue
+			}
+			load := 100 * s.Total() / max(s.Capacity, 1)
+			d.cached = append(d.cached, wire.ServerHint{Address: s.Address, Load: min(load, 100)})
+		}
+		slices.SortFunc(d.cached, func(a, b wire.ServerHint) int {
+			return cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.Address, b.Address))
+		})
+		d.cached = d.cached[:min(len(d.cached), maxHints)]
+	}
+	return d.cached
+}
+
+// incarnation is who is registered under a name.
+func (d *directory) incarnation(server string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.servers[server].Incarnation
+}

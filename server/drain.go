@@ -1,0 +1,237 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/mqtt"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+const (
+	// moveEvery is how often clients are told to go, a few each time.
+	moveEvery = 50 * time.Millisecond
+	// searchEvery is how often a drain looks for clients that it has missed.
+	searchEvery = time.Second
+)
+
+// drain follows the directive for this incarnation of the server.
+type drain struct {
+	mu sync.Mutex
+	// term is the highest that was seen: a leader of an earlier one is no
+	// leader any more.
+	term    int64
+	current *store.Directive
+	pace    pace
+	choice  choice
+	told    int
+	done    bool
+	// left are clients that may be told next, found when the directive came or
+	// was last searched for.
+	left     []*peer
+	searched time.Time
+
+	wake chan struct{}
+}
+
+// follow takes the directive that stands now; nil where there is none.
+func (d *drain) follow(now time.Time, directive *store.Directive) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case directive == nil:
+		d.current, d.left = nil, nil
+		return
+	case directive.Term < d.term:
+		return
+	}
+	d.term = directive.Term
+	if d.current == nil || d.current.Failover != directive.Failover {
+		d.pace = pace{credit: float64(directive.FirstWave), at: now}
+		d.told, d.done, d.left, d.searched = 0, false, nil, time.Time{}
+		d.choice = choice{}
+	} else if directive.Drain != d.current.Drain || directive.Count > d.current.Count {
+		d.done = false
+	}
+	d.current = directive
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refuge is where arrivals are sent, while everyone is moved away from here.
+// The target may be empty.
+func (d *drain) refuge() (store.Target, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil || !d.current.Drain {
+		return store.Target{}, false
+	}
+	return d.choice.next(d.current.Targets), true
+}
+
+// progress is what the server's record says of it.
+func (d *drain) progress() *store.DrainProgress {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil {
+		return nil
+	}
+	return &store.DrainProgress{Failover: d.current.Failover, Told: d.told, Done: d.done}
+}
+
+// move is one client to be told to go, and where to.
+type move struct {
+	peer    *peer
+	target  store.Target
+	targets []store.Target
+}
+
+// next are the clients whose turn it is. search finds candidates.
+func (d *drain) next(now time.Time, search func(everyone bool) []*peer) []move {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil || d.done && !d.current.Drain {
+		return nil
+	}
+	due := d.pace.due(now, d.current.Rate)
+	if !d.current.Drain {
+		due = min(due, d.current.Count-d.told)
+	}
+	var moves []move
+	for len(moves) < due {
+		if len(d.left) == 0 {
+			if !d.searched.IsZero() && now.Sub(d.searched) < searchEvery {
+				break
+			}
+			d.left, d.searched = search(d.current.Drain), now
+			if len(d.left) == 0 {
+				d.done = true // who is here, is told; in a drain who still comes will be
+				break
+			}
+		}
+		p := d.left[0]
+		d.left = d.left[1:]
+		if !p.leaving.Load() {
+			moves = append(moves, move{p, d.choice.next(d.current.Targets), d.current.Targets})
+		}
+	}
+	d.told += len(moves)
+	d.pace.credit -= float64(len(moves))
+	if !d.current.Drain && d.told >= d.current.Count {
+		d.done = true
+	}
+	return moves
+}
+
+// pace is how many clients may be told to go: a first wave, and then so many a
+// second. What was not used for a second is not saved up.
+type pace struct {
+	credit float64
+	at     time.Time
+}
+
+func (p *pace) due(now time.Time, rate float64) int {
+	passed := min(max(now.Sub(p.at).Seconds(), 0), 1)
+	p.at = now
+	p.credit = max(p.credit, min(p.credit+passed*rate, max(rate, 1)))
+	return int(p.credit)
+}
+
+// choice chooses targets in proportion to their weights, evenly spread: smooth
+// weighted round robin, as nginx does it.
+type choice struct{ current map[string]int }
+
+func (c *choice) next(targets []store.Target) store.Target {
+	if c.current == nil {
+		c.current = map[string]int{}
+	}
+	total, best := 0, -1
+	for i, t := range targets {
+		if t.Weight <= 0 {
+			continue
+		}
+		total += t.Weight
+		c.current[t.Server] += t.Weight
+		if best < 0 || c.current[t.Server] > c.current[targets[best].Server] {
+			best = i
+		}
+	}
+	if best < 0 {
+		return store.Target{}
+	}
+	c.current[targets[best].Server] -= total
+	return targets[best]
+}
+
+// watchDirectives follows the directives for all servers: our own, and those
+// that tell where nobody should be sent.
+func (s *Server) watchDirectives(ctx context.Context) error {
+	for u := range s.cfg.Store.WatchDirectives(ctx) {
+		s.directory.direct(u)
+		directive, ok := u.Put[s.name]
+		switch {
+		case ok && directive.Incarnation == s.cfg.Incarnation:
+			s.log.Info("A directive stands", "failover", directive.Failover, "drain", directive.Drain, "count", directive.Count, "rate", directive.Rate)
+			s.drain.follow(time.Now(), &directive)
+		case ok, u.Reset, slices.Contains(u.Deleted, s.name):
+			s.drain.follow(time.Now(), nil)
+		}
+	}
+	return nil
+}
+
+// move tells clients to go, as the directive has it, until the context ends.
+func (s *Server) move(ctx context.Context) error {
+	tick := time.NewTicker(moveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.drain.wake:
+		case <-tick.C:
+		}
+		for _, m := range s.drain.next(time.Now(), s.movable) {
+			m.peer.goodbye(mqtt.Goodbye{
+				Reason: mqtt.UseAnotherServer, Reference: m.target.Address,
+				User: refusal{servers: s.refuges(m)}.users(),
+			})
+			s.metrics.told.Inc()
+		}
+	}
+}
+
+// refuges are the targets of a directive, the chosen one first.
+func (s *Server) refuges(m move) []wire.ServerHint {
+	loads := map[string]int{}
+	for _, h := range s.directory.hints() {
+		loads[h.Address] = h.Load
+	}
+	var l []wire.ServerHint
+	for _, t := range m.targets {
+		l = append(l, wire.ServerHint{Address: t.Address, Load: loads[t.Address]})
+	}
+	if m.target.Address == "" {
+		return l
+	}
+	return first(m.target.Address, l)
+}
+
+// movable are the clients that can be told to go: those with a connection, and
+// in a drain the agents' sessions too.
+func (s *Server) movable(everyone bool) []*peer {
+	var l []*peer
+	s.table.Each(func(v session.View[peer]) bool {
+		if p := v.Link; p != nil && !v.Class.Probe && !p.leaving.Load() && (everyone || p.presence.Kind == Clients) {
+			l = append(l, p)
+		}
+		return true
+	})
+	return l
+}

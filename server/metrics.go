@@ -1,0 +1,99 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+// why is why a client, or what it asked for, was refused: a label.
+type why string
+
+const (
+	whyAlias        why = "alias"
+	whyBusy         why = "busy"
+	whyClientID     why = "client-id"
+	whyCredentials  why = "credentials"
+	whyDraining     why = "draining"
+	whyFilter       why = "filter"
+	whyFull         why = "full"
+	whyMalformed    why = "malformed"
+	whyNotConnect   why = "not-connect"
+	whyPayload      why = "payload"
+	whyPresence     why = "presence"
+	whyPrincipal    why = "principal"
+	whyProtocol     why = "protocol"
+	whyQoS          why = "qos"
+	whyRetain       why = "retain"
+	whyStarting     why = "starting"
+	whyStore        why = "store"
+	whyStrangers    why = "strangers"
+	whyTimeout      why = "timeout"
+	whyTooLarge     why = "too-large"
+	whyTopic        why = "topic"
+	whyUnauthorized why = "unauthorized"
+	whyUserName     why = "user-name"
+	whyVersion      why = "version"
+	whyWill         why = "will"
+)
+
+var whys = []why{
+	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyMalformed, whyNotConnect,
+	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whyStarting, whyStore, whyStrangers,
+	whyTimeout, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
+}
+
+type metrics struct {
+	refusals *prometheus.CounterVec
+	beats    prometheus.Counter
+	expired  prometheus.Counter
+	told     prometheus.Counter
+}
+
+func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rollcall_server_refusals_total", Help: "Clients, or what they asked for, that were refused, by reason.",
+		}, []string{"reason"}),
+		beats: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rollcall_server_beats_total", Help: "Packets from clients with a session.",
+		}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rollcall_server_expired_total", Help: "Sessions that ended because their client was silent for longer than its lease.",
+		}),
+		told: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rollcall_server_told_total", Help: "Clients that were told to go to another server, as a directive has it.",
+		}),
+	}
+	for _, w := range whys {
+		m.refusals.WithLabelValues(string(w))
+	}
+	if reg == nil {
+		return m
+	}
+	reg.MustRegister(m.refusals, m.beats, m.expired, m.told)
+	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
+	}
+	count := func(of func(*session.Class) int, probes bool) func() float64 {
+		return func() float64 {
+			n := 0
+			for _, c := range s.table.Classes() {
+				if c.Probe == probes {
+					n += of(c)
+				}
+			}
+			return float64(n)
+		}
+	}
+	const name, help = "rollcall_server_sessions", "Sessions: of clients, those of them that are late, and of probes."
+	gauge(name, help, prometheus.Labels{"kind": "client"}, count((*session.Class).Live, false))
+	gauge(name, help, prometheus.Labels{"kind": "late"}, count((*session.Class).Late, false))
+	gauge(name, help, prometheus.Labels{"kind": "probe"}, count((*session.Class).Live, true))
+	gauge("rollcall_server_queue_delay_seconds", "The longest of the last second from when a packet was read to when its answer was written.", nil, func() float64 {
+		return s.vitals.worst().Seconds()
+	})
+	return m
+}
+
+func (m *metrics) refused(w why) { m.refusals.WithLabelValues(string(w)).Inc() }

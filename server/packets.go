@@ -1,0 +1,227 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/mqtt"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+// topicKeepAlive changes the interval during the session: EMQX's convention.
+// Its payload is a decimal number of seconds.
+const topicKeepAlive = "$SETOPTS/mqtt/keepalive"
+
+const (
+	// maxAttributes bounds what a beat may say of its client, in names and in
+	// bytes; describeEvery how often it may say something else, because every
+	// change is written.
+	maxAttributes     = 16
+	maxAttributeBytes = 1 << 10
+	describeEvery     = 10 * time.Second
+)
+
+// beat is the payload of wire.TopicBeat: a JSON object, or nothing. Names that
+// are not known are left.
+type beat struct {
+	// Interval until the client's next beats, in milliseconds; 0: as before.
+	Interval int64 `json:"interval"`
+	// Attributes replace those of the session; nil: as before.
+	Attributes map[string]string `json:"attributes"`
+}
+
+// packet takes a whole packet that is not a PINGREQ, from a client with a session.
+func (p *peer) packet(frame []byte, m moment) {
+	var err error
+	switch t := mqtt.TypeOf(frame[0]); t {
+	case mqtt.PUBLISH:
+		err = p.published(frame, m)
+	case mqtt.SUBSCRIBE:
+		err = p.subscribed(frame, m)
+	case mqtt.UNSUBSCRIBE:
+		var u mqtt.Subscribe
+		if u, err = mqtt.ParseUnsubscribe(frame, p.version); err == nil {
+			p.beat(m)
+			p.out = mqtt.AppendUnsuback(p.out, p.version, u.PacketID, len(u.Filters))
+		}
+	case mqtt.DISCONNECT:
+		if _, err = mqtt.ParseDisconnect(frame, p.version); err == nil {
+			p.leave(m)
+		}
+	case mqtt.PINGREQ: // with a length in more bytes than needed
+		p.beat(m)
+		p.out = append(p.out, mqtt.Pong...)
+	case mqtt.CONNECT:
+		err = &mqtt.Error{Reason: mqtt.ProtocolError, Detail: "a second CONNECT"} // [MQTT-3.1.0-2]
+	default: // nothing was sent that these could acknowledge
+		err = &mqtt.Error{Reason: mqtt.ProtocolError, Detail: t.String() + " from a client, unasked"}
+	}
+	if err != nil {
+		p.broken(nil, err)
+	}
+}
+
+// leave: the member left on purpose.
+func (p *peer) leave(m moment) {
+	p.flush()
+	if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
+		p.s.recorder.Offline(p.key, v.Arrival, m.read, m.read)
+		p.log("Client left")
+	}
+	p.bye(nil)
+}
+
+func (p *peer) subscribed(frame []byte, m moment) error {
+	sub, err := mqtt.ParseSubscribe(frame, p.version)
+	if err != nil {
+		return err
+	}
+	p.beat(m)
+	if sub.SubscriptionID != 0 { // CONNACK has said so (section 3.2.2.3.12)
+		p.refuse(refusal{why: whyFilter, reason: mqtt.SubIDNotSupported, detail: "subscription identifiers are not taken"})
+		return nil
+	}
+	reasons := make([]mqtt.Reason, len(sub.Filters))
+	for i, f := range sub.Filters {
+		reasons[i] = mqtt.TopicFilterInvalid
+		if strings.HasPrefix(f, "$share/") {
+			reasons[i] = mqtt.SharedNotSupported
+		}
+		p.s.metrics.refused(whyFilter)
+	}
+	p.out = mqtt.AppendSuback(p.out, p.version, sub.PacketID, reasons)
+	return nil
+}
+
+// published takes a PUBLISH: a beat, and what it carries.
+func (p *peer) published(frame []byte, m moment) error {
+	pub, err := mqtt.ParsePublish(frame, p.version)
+	if err != nil {
+		return err
+	}
+	p.beat(m)
+	switch { // CONNACK has said so (section 3.2.2.3)
+	case pub.HasTopicAlias:
+		p.refuse(refusal{why: whyAlias, reason: mqtt.TopicAliasInvalid, detail: "topic aliases are not taken"})
+	case pub.QoS == 2:
+		p.refuse(refusal{why: whyQoS, reason: mqtt.QoSNotSupported, detail: "QoS 2 is not taken"})
+	case pub.Retain:
+		p.refuse(refusal{why: whyRetain, reason: mqtt.RetainNotSupported, detail: "nothing is retained here"})
+	case pub.Topic == wire.TopicBeat:
+		p.acknowledge(pub, p.told(pub.Payload, m))
+	case pub.Topic == topicKeepAlive:
+		p.acknowledge(pub, p.keepAlive(pub.Payload, m))
+	case pub.Topic == wire.TopicReport:
+		p.report(pub)
+	default:
+		p.acknowledge(pub, &refusal{why: whyTopic, reason: mqtt.TopicNameInvalid, detail: "nobody takes this topic"})
+	}
+	return nil
+}
+
+// acknowledge answers a PUBLISH, refused where r is not nil. What cannot be
+// refused in a PUBACK ends the connection: it is never dropped in silence.
+func (p *peer) acknowledge(pub mqtt.Publish, r *refusal) {
+	switch {
+	case r != nil && (p.version != mqtt.V5 || pub.QoS == 0):
+		p.refuse(*r)
+	case r != nil:
+		p.s.metrics.refused(r.why)
+		p.log("Publication was refused", "reason", r.why, "code", r.reason.String(), "detail", r.detail)
+		p.puback(pub, r.reason, r.detail)
+	case pub.QoS == 1:
+		p.puback(pub, mqtt.Success, "")
+	}
+}
+
+// puback appends a PUBACK, with the server's vitals where it is of a beat.
+func (p *peer) puback(pub mqtt.Publish, reason mqtt.Reason, text string) {
+	a := mqtt.Puback{PacketID: pub.PacketID, Reason: reason}
+	if !p.quiet {
+		a.Text = text
+		if pub.Topic == wire.TopicBeat {
+			a.User = []mqtt.User{
+				{Name: wire.PropQueueDelay, Value: strconv.FormatInt(p.s.vitals.worst().Microseconds(), 10)},
+				{Name: wire.PropSessions, Value: strconv.Itoa(p.s.table.Live())},
+			}
+		}
+	}
+	p.out = a.Append(p.out, p.version, p.limit)
+}
+
+// told takes what a beat says.
+func (p *peer) told(payload []byte, m moment) *refusal {
+	if len(payload) == 0 {
+		return nil
+	}
+	var b beat
+	if err := json.Unmarshal(payload, &b); err != nil {
+		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "a beat is a JSON object"}
+	}
+	size := 0
+	for name, value := range b.Attributes {
+		size += len(name) + len(value)
+	}
+	if len(b.Attributes) > maxAttributes || size > maxAttributeBytes {
+		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: fmt.Sprintf("at most %d attributes of %d bytes together", maxAttributes, maxAttributeBytes)}
+	}
+	interval := p.interval
+	if b.Interval != 0 {
+		r := p.bounded(time.Duration(b.Interval)*time.Millisecond, &interval)
+		if r != nil {
+			return r
+		}
+	}
+	if b.Attributes != nil {
+		p.pending = b.Attributes
+	}
+	p.renew(interval, m)
+	return nil
+}
+
+// keepAlive takes the payload of topicKeepAlive.
+func (p *peer) keepAlive(payload []byte, m moment) *refusal {
+	seconds, err := strconv.ParseUint(string(payload), 10, 16)
+	if err != nil {
+		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "a keep-alive is a number of seconds"}
+	}
+	interval := p.interval
+	if r := p.bounded(time.Duration(seconds)*time.Second, &interval); r != nil {
+		return r
+	}
+	p.renew(interval, m)
+	return nil
+}
+
+// bounded sets interval to what is asked. What is too long is refused, because
+// the client would count as gone; what is too short becomes the shortest.
+func (p *peer) bounded(asked time.Duration, interval *time.Duration) *refusal {
+	*interval = p.presence.interval(asked, p.probe)
+	if asked <= 0 || asked > *interval {
+		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: fmt.Sprintf("the longest interval here is %v", p.presence.interval(0, p.probe))}
+	}
+	return nil
+}
+
+// renew changes the session's lease, and what is recorded of its client.
+func (p *peer) renew(interval time.Duration, m moment) {
+	if interval != p.interval {
+		p.interval = interval
+		p.s.table.Renew(p.session, p.presence.lease(interval))
+	} else if p.pending == nil {
+		return
+	}
+	attributes := p.pending
+	if p.described != 0 && m.stamp.Tick-p.described < session.Ticks(describeEvery) {
+		attributes = nil // too soon: with a later beat
+	} else if attributes != nil {
+		p.described, p.pending = m.stamp.Tick, nil
+	}
+	if !p.probe {
+		p.s.recorder.Renew(p.key, p.arrival, interval, attributes)
+	}
+}

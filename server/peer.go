@@ -1,0 +1,315 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/mqtt"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+// peer is one connection, from accept to close: at first nobody, then a client
+// with a session. Its carrier feeds it.
+type peer struct {
+	s      *Server
+	remote string
+
+	mu   sync.Mutex // serialises writes
+	link link
+	// closed: the link is finished; guarded by mu.
+	closed bool
+	// ungreeted: the session has begun and its CONNACK is not sent yet. parting
+	// is a last word that waits for it [MQTT-3.14.0-1]. Guarded by mu.
+	ungreeted bool
+	parting   func()
+	// leaving: the last word is said, though it may not have left yet. Nothing
+	// that comes is looked at.
+	leaving atomic.Bool
+
+	// What follows is set once, by CONNECT, before anybody else can see it.
+
+	connected bool
+	version   mqtt.Version
+	session   *session.Session[peer]
+	key       store.SessionKey
+	arrival   uint64
+	principal Principal
+	presence  Presence
+	probe     bool
+	// quiet: the client wants no reason strings and user properties in PUBACK.
+	quiet bool
+	// limit is the longest packet that the client takes, in bytes; 0: any.
+	limit uint32
+
+	// What follows belongs to the goroutine that feeds.
+
+	// out are the answers to what has been read, sent together; read is when it
+	// was read.
+	out      []byte
+	read     time.Time
+	interval time.Duration
+	// pending attributes are not recorded yet; described is when some last were.
+	pending   map[string]string
+	described session.Tick
+	reports   reports
+}
+
+// accept makes a peer of a new connection; nil where there are too many that
+// have not connected yet.
+func (s *Server) accept(l link, remote string) *peer {
+	if s.strangers.Add(1) > maxStrangers {
+		s.strangers.Add(-1)
+		s.metrics.refused(whyStrangers)
+		l.abort()
+		return nil
+	}
+	p := &peer{s: s, link: l, remote: remote}
+	s.peers.add(p)
+	return p
+}
+
+// gone is the end of a peer: its connection is closed. A session that it has
+// stays until its lease ends.
+func (p *peer) gone() {
+	p.leaving.Store(true)
+	p.s.peers.remove(p)
+	if p.session == nil {
+		p.s.strangers.Add(-1)
+		return
+	}
+	p.s.table.Release(p.session, p)
+}
+
+// overdue: the CONNECT has not come in time.
+func (p *peer) overdue() {
+	p.s.metrics.refused(whyTimeout)
+	p.log("Client was refused", "reason", whyTimeout)
+	p.bye(nil)
+}
+
+// feed takes what has been read: used bytes of buf are dealt with, the rest must
+// come again, with more behind it. It is false when the connection has ended.
+func (p *peer) feed(buf []byte, m moment) (used int, ok bool) {
+	p.read = m.read
+	for !p.leaving.Load() {
+		if p.session == nil && len(buf) > used && mqtt.TypeOf(buf[used]) != mqtt.CONNECT {
+			p.refuse(refusal{why: whyNotConnect, reason: mqtt.ProtocolError, detail: "the first packet is not CONNECT"})
+			break
+		}
+		n, err := mqtt.Frame(buf[used:], p.longest())
+		if err != nil {
+			p.broken(buf[used:], err)
+			break
+		}
+		if n == 0 {
+			break
+		}
+		frame := buf[used : used+n]
+		used += n
+		switch {
+		case p.session == nil:
+			p.connect(frame, m)
+			p.greet()
+		case mqtt.IsPing(frame):
+			p.beat(m)
+			p.out = append(p.out, mqtt.Pong...)
+		default:
+			p.packet(frame, m)
+		}
+	}
+	p.flush()
+	return used, !p.leaving.Load()
+}
+
+// flush sends the answers so far.
+func (p *peer) flush() {
+	if len(p.out) > 0 {
+		p.s.send(p, p.out, p.read, false)
+		p.out = p.out[:0]
+	}
+}
+
+// greet sends the CONNACK, and then the last word that somebody may have had
+// for the client meanwhile.
+func (p *peer) greet() {
+	p.flush()
+	p.mu.Lock()
+	parting := p.parting
+	p.ungreeted, p.parting = false, nil
+	p.mu.Unlock()
+	if parting != nil {
+		parting()
+	}
+}
+
+// longest is the longest packet that the client may send.
+func (p *peer) longest() int {
+	switch {
+	case p.session == nil:
+		return maxConnect
+	case p.principal.Rights.Has(Report):
+		return maxReport
+	}
+	return maxPacket
+}
+
+// beat records that a packet came. What proves nothing renews nothing.
+func (p *peer) beat(m moment) {
+	p.s.metrics.beats.Inc()
+	if !m.trusted {
+		return
+	}
+	if p.session.Beat(m.stamp.Tick) && !p.probe {
+		p.s.recorder.Packet(p.key, m.revision)
+	}
+	if p.pending != nil {
+		p.renew(p.interval, m)
+	}
+}
+
+// broken: what came is not a packet.
+func (p *peer) broken(buf []byte, err error) {
+	r := refusal{why: whyMalformed, reason: mqtt.Malformed, detail: err.Error()}
+	var e *mqtt.Error
+	if errors.As(err, &e) {
+		r.reason, r.detail = e.Reason, e.Detail
+		switch e.Reason {
+		case mqtt.TooLarge:
+			r.why = whyTooLarge
+		case mqtt.ProtocolError:
+			r.why = whyProtocol
+		}
+	}
+	if p.session == nil {
+		p.version = mqtt.PeekVersion(buf)
+	}
+	p.refuse(r)
+}
+
+// refusal is why a client is sent away, or what it asks for is refused.
+type refusal struct {
+	why    why // for the counter
+	reason mqtt.Reason
+	detail string
+	// reference and servers are where else to go; retryAfter is when to come
+	// back; zero values are not sent.
+	reference  string
+	servers    []wire.ServerHint
+	retryAfter time.Duration
+}
+
+func (r refusal) users() []mqtt.User {
+	var users []mqtt.User
+	if len(r.servers) > 0 {
+		users = append(users, mqtt.User{Name: wire.PropServers, Value: wire.FormatServers(r.servers)})
+	}
+	if r.retryAfter > 0 {
+		users = append(users, mqtt.User{Name: wire.PropRetryAfter, Value: milliseconds(r.retryAfter)})
+	}
+	return users
+}
+
+// refuse ends the connection, in the client's own language. Only the goroutine
+// that feeds calls it.
+func (p *peer) refuse(r refusal) {
+	p.flush()
+	p.s.metrics.refused(r.why)
+	p.log("Client was refused", "reason", r.why, "code", r.reason.String(), "detail", r.detail)
+	switch {
+	case p.session == nil && (p.version == mqtt.V5 || p.version == mqtt.V311 || r.reason == mqtt.UnsupportedVersion):
+		c := mqtt.Connack{Version: p.version, Reason: r.reason, Reference: r.reference, Text: r.detail, User: r.users()}
+		p.bye(c.Append(nil, p.limit))
+	case p.session != nil && p.version == mqtt.V5:
+		p.goodbye(mqtt.Goodbye{Reason: r.reason, Reference: r.reference, Text: r.detail, User: r.users()})
+	default:
+		p.bye(nil)
+	}
+}
+
+// goodbye is the server's last word to a client that has a session: version
+// 3.1.1 has none, and is disconnected.
+func (p *peer) goodbye(g mqtt.Goodbye) {
+	if p.version != mqtt.V5 {
+		p.bye(nil)
+		return
+	}
+	p.bye(g.Append(nil, p.limit))
+}
+
+// bye sends a last word after what was answered already, and ends the
+// connection. Anyone may call it.
+func (p *peer) bye(last []byte) {
+	if p.leaving.Swap(true) {
+		return
+	}
+	send := func() { p.s.send(p, last, time.Time{}, true) }
+	p.mu.Lock()
+	if p.ungreeted {
+		p.parting, send = send, func() {}
+	}
+	p.mu.Unlock()
+	send()
+}
+
+// deliver writes to the link; last closes it then.
+func (p *peer) deliver(b []byte, last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	if len(b) > 0 {
+		if err := p.link.write(b); err != nil {
+			p.closed = true
+			p.leaving.Store(true)
+			p.link.abort()
+			return
+		}
+	}
+	if last {
+		p.closed = true
+		p.link.finish()
+	}
+}
+
+func (p *peer) log(message string, args ...any) {
+	if p.s.log.Enabled(p.s.ctx(), slog.LevelDebug) {
+		p.s.log.Debug(message, append(args, "remote", p.remote, "client", p.key.Client)...)
+	}
+}
+
+// peers are all connections.
+type peers struct {
+	mu  sync.Mutex
+	all map[*peer]struct{}
+}
+
+func (ps *peers) add(p *peer) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.all == nil {
+		ps.all = map[*peer]struct{}{}
+	}
+	ps.all[p] = struct{}{}
+}
+
+func (ps *peers) remove(p *peer) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	delete(ps.all, p)
+}
+
+func (ps *peers) list() []*peer {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	l := make([]*peer, 0, len(ps.all))
+	for p := range ps.all {
+		l = append(l, p)
+	}
+	return l
+}

@@ -1,0 +1,101 @@
+package record
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+type metrics struct {
+	waiting   prometheus.Gauge
+	writes    *prometheus.CounterVec // by outcome
+	lost      *prometheus.CounterVec // by why
+	takeovers *prometheus.CounterVec // by why the client left
+	gaps      prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "rollcall_recorder_waiting", Help: "Clients about which something waits to be written to the store.",
+		}),
+		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rollcall_recorder_writes_total", Help: "Writes of session records, by outcome: won, refused (the record was another), failed (no answer).",
+		}, []string{"outcome"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rollcall_recorder_lost_total", Help: "Sessions that were found to be another server's: taken, or foreign (another principal's).",
+		}, []string{"why"}),
+		takeovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rollcall_recorder_takeovers_total", Help: "Clients recorded here that came from another incarnation, by what made them leave it.",
+		}, []string{"cause"}),
+		gaps: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rollcall_recorder_gaps_total", Help: "Times that this process was stopped or lost its lease, so that what it had not written became unproven.",
+		}),
+	}
+	for _, o := range []string{"won", "refused", "failed"} {
+		m.writes.WithLabelValues(o)
+	}
+	for _, l := range []Loss{Taken, Foreign} {
+		m.lost.WithLabelValues(l.String())
+	}
+	for _, c := range []string{"directive", "ownTimeout", "severed"} {
+		m.takeovers.WithLabelValues(c)
+	}
+	if reg != nil {
+		reg.MustRegister(m.waiting, m.writes, m.lost, m.takeovers, m.gaps)
+	}
+	return m
+}
+
+// maxOrigins is how many origins of takeovers a server's record names.
+const maxOrigins = 64
+
+// tookOver counts an entry's takeover, if it is one; r.mu is held.
+func (r *Recorder) tookOver(e *entry) {
+	if e.origin == "" {
+		return
+	}
+	t, known := r.takeovers[e.origin]
+	cause := "severed"
+	switch e.left {
+	case wire.LeftDirected:
+		t.Directive++
+		cause = "directive"
+	case wire.LeftLate, wire.LeftBroken:
+		t.OwnTimeout++
+		cause = "ownTimeout"
+	default:
+		t.Severed++
+	}
+	if !known {
+		r.origins = append(r.origins, e.origin)
+		if len(r.origins) > maxOrigins {
+			delete(r.takeovers, r.origins[0])
+			r.origins = r.origins[1:]
+		}
+	}
+	r.takeovers[e.origin] = t
+	r.metrics.takeovers.WithLabelValues(cause).Inc()
+	e.origin = ""
+}
+
+// found is what a record shows of an entry.
+func (r *Recorder) found(e *entry, revision int64, current *store.Session) finding {
+	if revision > e.known && (current == nil || current.Offline) {
+		e.origin = ""
+	}
+	if current == nil {
+		return finding{revision: revision, absent: true}
+	}
+	f := finding{
+		revision: revision, ours: current.Incarnation == r.cfg.Incarnation, offline: current.Offline,
+		same: same(*current, e.session),
+	}
+	other := !f.ours && !f.offline
+	f.foreign = other && current.Principal != e.session.Principal
+	if other && revision > e.known {
+		e.origin = current.Incarnation
+	}
+	return f
+}

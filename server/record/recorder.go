@@ -1,0 +1,307 @@
+// Package record writes what a heartbeat server knows of its sessions to the
+// store, in batches: who is online here, and who has gone. It coalesces by
+// client, so that a session which ends and starts again while the store is away
+// is written once, and it never writes about a client that another server holds.
+//
+// What is to be written is decided by a pure machine for each client; the
+// Recorder is the shell around them.
+package record
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+)
+
+// Store is what the Recorder needs of store.Store.
+type Store interface {
+	Revision() int64
+	Sync(ctx context.Context) (int64, error)
+	Away(now time.Time) time.Duration
+	RequestProgress(ctx context.Context) error
+	NewBucket(ctx context.Context, server, incarnation string) (store.Bucket, error)
+	WriteSessions(ctx context.Context, writes []store.SessionWrite) ([]store.SessionResult, error)
+	ReadSessions(ctx context.Context, keys []store.SessionKey) ([]store.SessionResult, error)
+	WatchSessions(ctx context.Context, from int64) (<-chan store.SessionEvents, error)
+}
+
+// Config is what a Recorder needs. All but Limit and Registerer is required.
+type Config struct {
+	// Server is "namespace/name", Incarnation this life of it.
+	Server, Incarnation string
+	Store               Store
+	// Gaps counts how often this process was stopped, or lost its lease: what
+	// is not written yet is unproven then.
+	Gaps func() uint32
+	// Attend asks for Packet to be called with the next packets of a client, or
+	// no more. It must not call the Recorder.
+	Attend func(key store.SessionKey, on bool)
+	// Lost ends the session of that arrival, which is another server's now. It
+	// may call the Recorder.
+	Lost func(key store.SessionKey, arrival uint64, why Loss)
+	// Limit is how many clients may wait to be written; Full tells when there
+	// are more. 0: 65536.
+	Limit      int
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Server == "", c.Incarnation == "":
+		return errors.New("record: Server and Incarnation are needed")
+	case c.Store == nil, c.Gaps == nil, c.Attend == nil, c.Lost == nil, c.Logger == nil:
+		return errors.New("record: Store, Gaps, Attend, Lost and Logger are needed")
+	case c.Limit < 0:
+		return errors.New("record: Limit is negative")
+	}
+	c.Limit = cmp.Or(c.Limit, 65536)
+	return nil
+}
+
+// Recorder writes sessions to the store. Its methods are safe for concurrent
+// use, and none of them waits for the store.
+type Recorder struct {
+	cfg     Config
+	metrics *metrics
+	buckets *buckets
+
+	mu      sync.Mutex
+	entries map[store.SessionKey]*entry
+	// queue holds entries that may have something to write, each once.
+	queue   []*entry
+	waiting int // entries in the queue
+	wake    chan struct{}
+	// gaps that have been taken note of. While held, nothing is written: the
+	// watch has not caught up since.
+	gaps uint32
+	held bool
+	// goneUntil holds back offline records after the store was away: other
+	// servers must have had the time to say that they hold the client.
+	goneUntil time.Time
+	watched   int64 // the highest revision that the watch has reached
+	started   chan struct{}
+	start     sync.Once
+	takeovers map[string]store.Takeovers
+	origins   []string // of takeovers, oldest first
+}
+
+// entry is a client that is here, or about which there is something to write.
+type entry struct {
+	machine
+	key     store.SessionKey
+	arrival uint64
+	// session is what is, or should be, recorded.
+	session  store.Session
+	lastSeen int64
+	// origin is the incarnation that a takeover takes it from; left is why the
+	// client left there.
+	origin, left string
+	bucket       store.BucketID
+	queued       bool
+}
+
+// New makes a Recorder; Run makes it work.
+func New(cfg Config) (*Recorder, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	r := &Recorder{
+		cfg: cfg, metrics: newMetrics(cfg.Registerer), buckets: &buckets{cfg: &cfg},
+		entries: map[store.SessionKey]*entry{}, wake: make(chan struct{}, 1), started: make(chan struct{}),
+		gaps: cfg.Gaps(), takeovers: map[string]store.Takeovers{},
+	}
+	r.buckets.cfg = &r.cfg
+	return r, nil
+}
+
+// Run writes until the context ends; what is not written then stays unwritten
+// (see Flush).
+func (r *Recorder) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.watch(ctx) })
+	group.Go(func() error { return r.observe(ctx) })
+	for range writers {
+		group.Go(func() error { return r.write(ctx) })
+	}
+	return group.Wait()
+}
+
+// Started is closed once Run watches all sessions: clients may be let in.
+func (r *Recorder) Started() <-chan struct{} { return r.started }
+
+// Arrival is a client that has connected, or reconnected.
+type Arrival struct {
+	Key store.SessionKey
+	// Number orders the arrivals of a client.
+	Number uint64
+	// Session is what is to be recorded; Server and Incarnation are filled in.
+	Session store.Session
+	// Proof is the revision that the store knew when the client's packet was
+	// read; 0 where the packet proves nothing.
+	Proof int64
+	// Left is why the client left its last server, where it says so (wire.Left…).
+	Left string
+}
+
+// Online says that a client is here.
+func (r *Recorder) Online(a Arrival) {
+	a.Session.Server, a.Session.Incarnation, a.Session.Offline = r.cfg.Server, r.cfg.Incarnation, false
+	r.change(a.Key, func() *entry {
+		e := r.entries[a.Key]
+		if e == nil {
+			e = &entry{key: a.Key}
+			r.entries[a.Key] = e
+		} else if e.arrival > a.Number {
+			return nil
+		}
+		if len(a.Session.Attributes) == 0 {
+			a.Session.Attributes = e.session.Attributes // known until the session ends
+		}
+		e.connect(a.Proof, !same(e.session, a.Session))
+		e.arrival, e.session, e.left = a.Number, a.Session, a.Left
+		return e
+	})
+}
+
+// Renew says that a client's interval or attributes have changed; nil
+// attributes stay as they are.
+func (r *Recorder) Renew(key store.SessionKey, arrival uint64, interval time.Duration, attributes map[string]string) {
+	r.change(key, func() *entry {
+		e := r.entries[key]
+		if e == nil || e.arrival != arrival || !e.online {
+			return nil
+		}
+		s := e.session
+		s.Interval = interval.Milliseconds()
+		if attributes != nil {
+			s.Attributes = attributes
+		}
+		if same(s, e.session) {
+			return nil
+		}
+		e.session = s
+		e.machine.change()
+		return e
+	})
+}
+
+// Packet says that a packet of a client was read when the store knew the
+// revision proof; 0 where it proves nothing.
+func (r *Recorder) Packet(key store.SessionKey, proof int64) {
+	r.change(key, func() *entry {
+		e := r.entries[key]
+		if e != nil {
+			e.packet(proof)
+		}
+		return e
+	})
+}
+
+// Offline says that the session of that arrival has ended; lastSeen is when
+// the client last beat.
+func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen time.Time) {
+	r.change(key, func() *entry {
+		e := r.entries[key]
+		if e == nil || e.arrival > arrival {
+			return nil
+		}
+		e.leave()
+		e.session.Since, e.lastSeen = now.UnixMilli(), lastSeen.UnixMilli()
+		return e
+	})
+}
+
+// change applies f to an entry, and does what is to be done then.
+func (r *Recorder) change(key store.SessionKey, f func() *entry) {
+	r.mu.Lock()
+	e := f()
+	var why Loss
+	var arrival uint64
+	if e != nil {
+		why, arrival = r.settle(e), e.arrival
+	}
+	r.mu.Unlock()
+	if why != Kept {
+		r.cfg.Lost(key, arrival, why)
+	}
+}
+
+// settle files an entry by what is to be done about it; r.mu is held. Where the
+// session is lost, the caller calls Lost once it has unlocked.
+func (r *Recorder) settle(e *entry) Loss {
+	switch a := e.next(); a {
+	case idle:
+		if !e.inFlight {
+			r.cfg.Attend(e.key, false)
+		}
+	case wait:
+		r.cfg.Attend(e.key, true)
+	case write, read:
+		if e.online {
+			r.cfg.Attend(e.key, true)
+		}
+		r.enqueue(e)
+	case give, forget:
+		delete(r.entries, e.key)
+		r.buckets.leave(e.bucket)
+		if a == give {
+			r.metrics.lost.WithLabelValues(e.lost.String()).Inc()
+			return e.lost
+		}
+	}
+	return Kept
+}
+
+func (r *Recorder) enqueue(e *entry) {
+	if e.queued {
+		return
+	}
+	e.queued = true
+	r.queue = append(r.queue, e)
+	r.count(1)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Recorder) count(d int) {
+	r.waiting += d
+	r.metrics.waiting.Set(float64(r.waiting))
+}
+
+// Full tells whether more clients wait to be written than Limit.
+func (r *Recorder) Full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting > r.cfg.Limit
+}
+
+// Takeovers counts the clients that came from other incarnations, by that
+// incarnation: the newest 64.
+func (r *Recorder) Takeovers() map[string]store.Takeovers {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.takeovers)
+}
+
+func (l Loss) String() string {
+	return [...]string{"kept", "taken", "foreign"}[l]
+}
+
+// same tells whether two records of one incarnation say the same of a client.
+// When it came is not compared: a session that is taken up again goes on.
+func same(a, b store.Session) bool {
+	return a.Incarnation == b.Incarnation && a.Offline == b.Offline && a.Principal == b.Principal &&
+		a.Interval == b.Interval && maps.Equal(a.Attributes, b.Attributes)
+}

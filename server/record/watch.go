@@ -1,0 +1,181 @@
+package record
+
+import (
+	"context"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+)
+
+const (
+	// lookEvery is how often gaps and the store's absence are looked for.
+	lookEvery = 100 * time.Millisecond
+	// awayAfter is how long the store may be silent before it counts as away.
+	awayAfter = 5 * time.Second
+	// goneAfter is how long offline records wait after the store is back. Other
+	// servers write within a second what they hold.
+	goneAfter = 3 * time.Second
+)
+
+// watch follows all sessions' records until the context ends: what another
+// incarnation writes about a client that is here takes it from us.
+func (r *Recorder) watch(ctx context.Context) error {
+	var from int64
+	for ctx.Err() == nil {
+		var err error
+		var events <-chan store.SessionEvents
+		if from == 0 { // what happens from here on is not missed, however late the watch begins
+			var now int64
+			if now, err = r.cfg.Store.Sync(ctx); err == nil {
+				from = now + 1
+			}
+		}
+		if err == nil {
+			events, err = r.cfg.Store.WatchSessions(ctx, from)
+		}
+		if err != nil {
+			r.cfg.Logger.Warn("Sessions could not be watched, will try again", "error", err)
+			pause(ctx, time.Second)
+			continue
+		}
+		r.start.Do(func() { close(r.started) })
+		for e := range events {
+			if e.Gap {
+				r.verify()
+			}
+			for _, c := range e.Changes {
+				r.changed(c)
+			}
+			r.mu.Lock()
+			r.watched = max(r.watched, e.Revision)
+			from = r.watched + 1
+			r.mu.Unlock()
+		}
+	}
+	return ctx.Err()
+}
+
+// changed takes what the watch shows of one record.
+func (r *Recorder) changed(c store.KeyedSession) {
+	r.change(c.Key, func() *entry {
+		e := r.entries[c.Key]
+		if e == nil {
+			if c.Session == nil || c.Session.Offline || c.Session.Incarnation != r.cfg.Incarnation {
+				return nil
+			}
+			// Ours, of a client that is not here: a write whose outcome was
+			// unknown has come through after all.
+			e = &entry{key: c.Key, session: *c.Session, lastSeen: c.Session.Since}
+			r.entries[c.Key] = e
+		}
+		e.seen(r.found(e, c.Revision, c.Session))
+		return e
+	})
+}
+
+// verify reads every record that we hold again.
+func (r *Recorder) verify() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again", "sessions", len(r.entries))
+	for _, e := range r.entries {
+		e.suspect()
+		r.settle(e)
+	}
+}
+
+// observe looks for gaps and for the store's absence.
+func (r *Recorder) observe(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	away := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		now := time.Now()
+		switch silent := r.cfg.Store.Away(now); {
+		case silent > awayAfter && !away:
+			away = true
+			r.cfg.Logger.Warn("The store is away, beats are answered and changes are kept until it is back")
+		case silent == 0 && away:
+			away = false
+			r.cfg.Logger.Info("The store is back", "waiting", r.Waiting())
+		}
+		r.mu.Lock()
+		if away {
+			r.goneUntil = now.Add(goneAfter)
+		}
+		r.noteGaps()
+		held, gaps := r.held, r.gaps
+		r.mu.Unlock()
+		if held && r.caughtUp(ctx) {
+			r.release(gaps)
+		}
+		r.rouse()
+	}
+}
+
+// noteGaps makes all that is not written unproven, where there was a gap; r.mu
+// is held.
+func (r *Recorder) noteGaps() {
+	gaps := r.cfg.Gaps()
+	if gaps == r.gaps {
+		return
+	}
+	r.gaps, r.held = gaps, true
+	r.metrics.gaps.Inc()
+	r.cfg.Logger.Warn("This process was stopped or lost its lease, nothing is written until the watch has caught up")
+	for _, e := range r.entries {
+		e.gap()
+		r.settle(e)
+	}
+}
+
+// caughtUp tells whether the watch has reached what the store holds by now.
+func (r *Recorder) caughtUp(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	target, err := r.cfg.Store.Sync(ctx)
+	if err != nil {
+		return false
+	}
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		reached := r.watched >= target
+		r.mu.Unlock()
+		if reached {
+			return true
+		}
+		if err := r.cfg.Store.RequestProgress(ctx); err != nil {
+			return false
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	return false
+}
+
+// release lets writes go on, unless there was another gap.
+func (r *Recorder) release(gaps uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteGaps()
+	if r.gaps == gaps {
+		r.held = false
+		r.cfg.Logger.Info("The watch has caught up, changes are written again", "waiting", r.waiting)
+	}
+}
+
+// rouse makes a writer look at the queue.
+func (r *Recorder) rouse() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) > 0 && !r.held {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,278 @@
+// Package server is Rollcall's heartbeat server: it holds the sessions of MQTT
+// clients, answers their beats from the path that does the work, says through
+// the store who is here and who has gone, and moves its clients where it is
+// told to. It judges nobody.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-dev/rollcall/internal/mqtt"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/server/record"
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+// Server is one heartbeat server.
+type Server struct {
+	cfg     Config
+	name    string // "namespace/name"
+	log     *slog.Logger
+	metrics *metrics
+
+	clock     *session.Clock
+	table     *session.Table[peer]
+	recorder  *record.Recorder
+	carrier   carrier
+	directory directory
+	drain     drain
+	admission *admission
+	vitals    vitals
+	delayed   delayLine
+
+	peers      peers
+	strangers  atomic.Int64 // connections without a session
+	reporters  atomic.Int64
+	background sync.WaitGroup // reports under way
+
+	running atomic.Pointer[context.Context]
+	ready   atomic.Bool
+}
+
+// New makes a server and takes its address; Run makes it serve.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, name: cfg.Namespace + "/" + cfg.Name,
+		log:       cfg.Logger.With("server", cfg.Namespace+"/"+cfg.Name),
+		clock:     session.NewClock(nil),
+		admission: newAdmission(cfg.ConnectRate, cfg.ConnectBurst),
+		drain:     drain{wake: make(chan struct{}, 1)},
+		delayed:   delayLine{faults: cfg.Faults, wake: make(chan struct{}, 1)},
+	}
+	s.directory.self = s.name
+	s.table = session.NewTable[peer](s.clock.Stamp().Tick)
+	s.vitals.advance(s.clock.Stamp().Tick)
+	var err error
+	s.recorder, err = record.New(record.Config{
+		Server: s.name, Incarnation: cfg.Incarnation, Store: cfg.Store,
+		Gaps: s.clock.Gaps, Attend: s.attend, Lost: s.lost, Limit: 2 * cfg.Capacity,
+		Logger: s.log, Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listenTCP(cfg.Listen, s.clock, cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	s.carrier = listener
+	s.metrics = newMetrics(s, cfg.Registerer)
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.carrier.Addr() }
+
+// Close gives the address of a server back that was never run.
+func (s *Server) Close() error { return s.carrier.Close() }
+
+var errNotReady = errors.New("the server is not registered yet")
+
+// Ready tells why clients cannot come yet, nil when they can. The store's being
+// away later does not change it: beats are answered all the same.
+func (s *Server) Ready() error {
+	if !s.ready.Load() {
+		return errNotReady
+	}
+	if y, ok := s.cfg.Presences.(interface{ Synced() bool }); ok && !y.Synced() {
+		return errors.New("Presences are not known yet")
+	}
+	return nil
+}
+
+// endWithin bounds what a server does when it ends: what it has still to write,
+// and giving its record up.
+const endWithin = 3 * time.Second
+
+// Run serves until the context ends. Then its clients are told to go elsewhere
+// (0x8B), and its record is given up; their sessions are others' to take over.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.carrier.Close()
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, work := errgroup.WithContext(work)
+	s.running.Store(&work)
+	accepting, closeDoor := context.WithCancel(work)
+	defer closeDoor()
+
+	group.Go(func() error { return quiet(work, s.recorder.Run(work)) })
+	group.Go(func() error { return s.watchServers(work) })
+	group.Go(func() error { return s.watchDirectives(work) })
+	group.Go(func() error { return s.patrol(work) })
+	group.Go(func() error { return s.move(work) })
+	group.Go(func() error {
+		return s.delayed.run(work, func(l late) { s.deliver(l.peer, l.b, l.read, l.last) })
+	})
+	registered := make(chan *store.Registration, 1)
+	group.Go(func() error { return s.announce(work, registered) })
+	group.Go(func() error {
+		select {
+		case <-work.Done():
+			return nil
+		case <-s.recorder.Started():
+		}
+		select {
+		case <-work.Done():
+			return nil
+		case r := <-registered:
+			registered <- r
+		}
+		s.ready.Store(true)
+		s.log.Info("Clients are let in", "address", s.Addr().String(), "incarnation", s.cfg.Incarnation)
+		return s.carrier.Run(accepting, s.accept)
+	})
+	group.Go(func() error {
+		select {
+		case <-work.Done():
+			return nil
+		case <-ctx.Done():
+		}
+		s.ready.Store(false)
+		closeDoor()
+		s.end()
+		stop()
+		return nil
+	})
+	err := group.Wait()
+	s.background.Wait()
+	return err
+}
+
+// end is the orderly end: everyone is told, and what is known is written.
+func (s *Server) end() {
+	hints := s.directory.hints()
+	for _, p := range s.peers.list() {
+		p.goodbye(mqtt.Goodbye{Reason: mqtt.ServerShuttingDown, User: refusal{servers: hints}.users()})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
+	defer cancel()
+	if err := s.recorder.Flush(ctx); err != nil {
+		s.log.Warn("Not everything was written at the end", "error", err, "waiting", s.recorder.Waiting())
+	}
+}
+
+// quiet is err, unless it is that the context has ended.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// ctx lives as long as the server works.
+func (s *Server) ctx() context.Context {
+	if c := s.running.Load(); c != nil {
+		return *c
+	}
+	return context.Background()
+}
+
+// send sends b to a client; last closes its connection then. read is when what
+// it answers was read, zero where it answers nothing.
+func (s *Server) send(p *peer, b []byte, read time.Time, last bool) {
+	if !s.delayed.hold(p, b, read, last) {
+		s.deliver(p, b, read, last)
+	}
+}
+
+func (s *Server) deliver(p *peer, b []byte, read time.Time, last bool) {
+	p.deliver(b, last)
+	if !read.IsZero() {
+		s.vitals.observe(time.Since(read))
+	}
+}
+
+// attend is the recorder's wish to hear of a client's next packets.
+func (s *Server) attend(key store.SessionKey, on bool) {
+	s.table.Attend(s.table.Class(key.Namespace, key.Presence, false), key.Client, on)
+}
+
+// lost ends a session that is another server's.
+func (s *Server) lost(key store.SessionKey, arrival uint64, why record.Loss) {
+	v, ok := s.table.Drop(s.table.Class(key.Namespace, key.Presence, false), key.Client, arrival)
+	if !ok || v.Link == nil {
+		return
+	}
+	g := mqtt.Goodbye{Reason: mqtt.SessionTakenOver}
+	if why == record.Foreign {
+		s.metrics.refused(whyPrincipal)
+		g = mqtt.Goodbye{Reason: mqtt.NotAuthorized, Text: "the session is another principal's"}
+	}
+	v.Link.log("Session was lost", "why", why.String())
+	v.Link.goodbye(g)
+}
+
+// patrol ends the sessions of those who were silent too long, every tick.
+func (s *Server) patrol(ctx context.Context) error {
+	tick := time.NewTicker(session.TickLength)
+	defer tick.Stop()
+	var silent []session.View[peer]
+	gaps := s.clock.Gaps()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		stamp := s.clock.Advance()
+		if stamp.Gaps != gaps {
+			gaps = stamp.Gaps
+			s.log.Warn("This process was stopped or has lost its lease, nobody is held silent before now")
+		}
+		s.vitals.advance(stamp.Tick)
+		silent = s.table.Patrol(stamp.Tick, s.clock.Woke(), silent)
+		now := time.Now()
+		for _, v := range silent {
+			s.expire(v, now, stamp.Tick)
+		}
+	}
+}
+
+func (s *Server) expire(v session.View[peer], now time.Time, tick session.Tick) {
+	s.metrics.expired.Inc()
+	if !v.Class.Probe {
+		lastSeen := now.Add(-time.Duration(tick-v.LastBeat) * session.TickLength)
+		s.recorder.Offline(store.SessionKey{Namespace: v.Class.Namespace, Presence: v.Class.Presence, Client: v.Client}, v.Arrival, now, lastSeen)
+	}
+	if v.Link != nil {
+		v.Link.log("Client was silent too long")
+		v.Link.goodbye(mqtt.Goodbye{Reason: mqtt.KeepAliveTimeout})
+	}
+}
+
+func (s *Server) watchServers(ctx context.Context) error {
+	for u := range s.cfg.Store.WatchServers(ctx) {
+		s.directory.update(u)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,133 @@
+// Package session is a heartbeat server's table of sessions: who is here, when
+// each last beat, and who has been silent too long. It knows no network and no
+// store. A beat is one atomic store of a coarse tick; silence is found by a
+// patrol over a ring of slots, so that nothing is allocated, scheduled or
+// locked for a beat.
+package session
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Class is what all sessions of one Presence, or all probes of one, have in
+// common. Made by Table.Class, one for each name.
+type Class struct {
+	Namespace, Presence string
+	// Probe sessions are timed out like others, and counted apart.
+	Probe bool
+
+	id   uint32
+	live atomic.Int64
+	late atomic.Int64
+}
+
+// Name is "namespace/presence".
+func (c *Class) Name() string { return c.Namespace + "/" + c.Presence }
+
+// Live is how many sessions of the class there are.
+func (c *Class) Live() int { return int(c.live.Load()) }
+
+// Late is how many of them have missed a beat.
+func (c *Class) Late() int { return int(c.late.Load()) }
+
+// Lease is how long a session lives without a beat.
+type Lease struct {
+	// Interval at which the client has said that it beats.
+	Interval time.Duration
+	// Late is the silence after which it counts as late.
+	Late time.Duration
+	// Offline is the silence after which the session ends.
+	Offline time.Duration
+}
+
+// Session is one client's session. L is the way back to the client, which the
+// table keeps and never uses.
+//
+// Beat and Attend may be called by anyone who holds the session; everything else
+// is the table's, under its shard's lock. A Session is reused only when it has
+// ended and every link that attached to it has released it.
+type Session[L any] struct {
+	beat atomic.Uint32 // tick of the last beat
+	bits atomic.Uint32
+
+	// filed is the slot of the ring that the session is in, meaningful while
+	// it is live; prev and next are its neighbours there (index + 1; 0: none).
+	filed, prev, next uint32
+	self              uint32 // index + 1 of the session in its shard
+
+	late, offline Tick // silences, in ticks
+	interval      uint32
+
+	holders uint16 // links that have not released it
+	ended   bool
+	isLate  bool
+
+	class     *Class
+	client    string
+	principal string
+	link      *L // nil: the connection is gone, the lease is not
+	began     int64
+	arrival   uint64
+}
+
+const attended = 1
+
+// Beat records that a packet came from the client, read at t or later. It
+// tells whether somebody waits for such a packet (Attend).
+func (s *Session[L]) Beat(t Tick) (attend bool) {
+	s.beat.Store(uint32(t))
+	return s.bits.Load()&attended != 0
+}
+
+// Attend makes Beat return true, or stops it.
+func (s *Session[L]) Attend(on bool) {
+	if on {
+		s.bits.Or(attended)
+	} else {
+		s.bits.And(^uint32(attended))
+	}
+}
+
+// Key names the client. It does not change while the session is held.
+func (s *Session[L]) Key() (c *Class, client string) { return s.class, s.client }
+
+// View is a copy of what the table knows of a session.
+type View[L any] struct {
+	Class     *Class
+	Client    string
+	Principal string
+	Interval  time.Duration
+	// Began is when the session began, as Attach was told (Unix milliseconds).
+	Began int64
+	// LastBeat is when the client last beat.
+	LastBeat Tick
+	// Arrival is the last one of this session.
+	Arrival uint64
+	Link    *L
+}
+
+func (s *Session[L]) view() View[L] {
+	return View[L]{
+		Class: s.class, Client: s.client, Principal: s.principal,
+		Interval: time.Duration(s.interval) * time.Millisecond,
+		Began:    s.began, LastBeat: Tick(s.beat.Load()), Arrival: s.arrival, Link: s.link,
+	}
+}
+
+// due is when the session must be looked at again, given the earliest moment
+// that it may be held to have been silent from. Every deadline is one tick
+// later than its silence, because a beat may have come at the end of its tick.
+func (s *Session[L]) due(floor Tick) (late, offline Tick) {
+	last := s.last(floor)
+	return last + s.late + 1, last + s.offline + 1
+}
+
+// last is the later of the last beat and floor. Ticks wrap: the difference tells.
+func (s *Session[L]) last(floor Tick) Tick {
+	last := Tick(s.beat.Load())
+	if int32(floor-last) > 0 {
+		return floor
+	}
+	return last
+}

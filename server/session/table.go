@@ -1,0 +1,298 @@
+package session
+
+import (
+	"errors"
+	"hash/maphash"
+	"sync"
+	"time"
+)
+
+const (
+	shards    = 64 // a power of two
+	chunkSize = 1024
+	// slots is the horizon of the ring: 102 s. What is due later is filed into
+	// the last slot, and from there again.
+	slots = 1024
+)
+
+// ErrPrincipal: the client's session belongs to another principal.
+var ErrPrincipal = errors.New("the session belongs to another principal")
+
+// Table holds the sessions of one server. Safe for concurrent use.
+type Table[L any] struct {
+	seed   maphash.Seed
+	shards [shards]shard[L]
+
+	mu      sync.Mutex
+	classes []*Class
+}
+
+// shard is a part of the table with its own lock, slab and ring.
+type shard[L any] struct {
+	mu     sync.Mutex
+	byKey  map[key]uint32 // to index + 1
+	chunks []*[chunkSize]Session[L]
+	free   []uint32 // indexes + 1 of sessions that can be reused
+	heads  [slots]uint32
+	// patrolled is the last tick whose slot was visited.
+	patrolled Tick
+	arrivals  uint64
+	_         [64]byte
+}
+
+type key struct {
+	class  uint32
+	client string
+}
+
+// NewTable makes an empty table, at the tick now.
+func NewTable[L any](now Tick) *Table[L] {
+	t := &Table[L]{seed: maphash.MakeSeed()}
+	for i := range t.shards {
+		t.shards[i].byKey = map[key]uint32{}
+		t.shards[i].patrolled = now
+	}
+	return t
+}
+
+// Class is the class of a Presence's sessions, or of its probes.
+func (t *Table[L]) Class(namespace, presence string, probe bool) *Class {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.classes {
+		if c.Namespace == namespace && c.Presence == presence && c.Probe == probe {
+			return c
+		}
+	}
+	c := &Class{Namespace: namespace, Presence: presence, Probe: probe, id: uint32(len(t.classes))}
+	t.classes = append(t.classes, c)
+	return c
+}
+
+// Classes are all classes so far, probes' included.
+func (t *Table[L]) Classes() []*Class {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]*Class(nil), t.classes...)
+}
+
+// Live is how many sessions there are, probes excluded.
+func (t *Table[L]) Live() int {
+	n := 0
+	for _, c := range t.Classes() {
+		if !c.Probe {
+			n += c.Live()
+		}
+	}
+	return n
+}
+
+func (t *Table[L]) shard(k key) *shard[L] {
+	return &t.shards[maphash.String(t.seed, k.client)&(shards-1)]
+}
+
+// Arrival is a client that has connected.
+type Arrival[L any] struct {
+	Class             *Class
+	Client, Principal string
+	Lease             Lease
+	Link              *L
+	// Now is the tick of the client's packet, WallClock the Unix time of it in
+	// milliseconds.
+	Now       Tick
+	WallClock int64
+}
+
+// Attached is what an arrival led to.
+type Attached[L any] struct {
+	Session *Session[L]
+	// Arrival is greater than that of any earlier arrival of this client.
+	Arrival uint64
+	// Began is when the session began: with this arrival, or an earlier one.
+	Began int64
+	// Before is the link that the session had, for the caller to close; nil
+	// where it had none.
+	Before *L
+}
+
+// Attach begins a session, or continues the client's session with another
+// link. The caller holds the session until it calls Release.
+func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
+	k := key{a.Class.id, a.Client}
+	sh := t.shard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if i, ok := sh.byKey[k]; ok {
+		s := sh.at(i)
+		if s.principal != a.Principal {
+			return Attached[L]{}, ErrPrincipal
+		}
+		before := s.link
+		s.link = a.Link
+		s.holders++
+		s.arrival = sh.arrive()
+		s.beat.Store(uint32(a.Now))
+		sh.lease(s, a.Lease)
+		return Attached[L]{s, s.arrival, s.began, before}, nil
+	}
+	s := sh.take()
+	s.beat.Store(uint32(a.Now))
+	s.bits.Store(0)
+	s.class, s.client, s.principal, s.link, s.began = a.Class, a.Client, a.Principal, a.Link, a.WallClock
+	s.ended, s.isLate, s.holders = false, false, 1
+	s.lease(a.Lease)
+	sh.byKey[k] = s.self
+	a.Class.live.Add(1)
+	sh.fileNext(s, a.Now, a.Now)
+	s.arrival = sh.arrive()
+	return Attached[L]{s, s.arrival, s.began, nil}, nil
+}
+
+func (s *Session[L]) lease(l Lease) {
+	s.interval = uint32(l.Interval / time.Millisecond)
+	s.late, s.offline = Ticks(l.Late), Ticks(l.Offline)
+}
+
+// Renew changes the session's lease, which counts from its last beat.
+func (t *Table[L]) Renew(s *Session[L], l Lease) {
+	sh := t.shard(key{s.class.id, s.client})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.lease(s, l)
+}
+
+// lease gives a live session another lease; a shorter one needs an earlier slot.
+func (sh *shard[L]) lease(s *Session[L], l Lease) {
+	s.lease(l)
+	if !s.ended {
+		sh.unfile(s)
+		sh.fileNext(s, sh.patrolled, Tick(s.beat.Load()))
+	}
+}
+
+// Release gives up a link's hold on a session. A live session stays, without a
+// link, until its lease ends; unless another link has taken it over.
+func (t *Table[L]) Release(s *Session[L], link *L) {
+	sh := t.shard(key{s.class.id, s.client})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.link == link {
+		s.link = nil
+	}
+	s.holders--
+	sh.reuse(s)
+}
+
+// Leave ends a session because its client left on purpose; only through the
+// link that the session has now. It tells whether there was one to end.
+func (t *Table[L]) Leave(s *Session[L], link *L) (View[L], bool) {
+	sh := t.shard(key{s.class.id, s.client})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.ended || s.link != link {
+		return View[L]{}, false
+	}
+	return sh.end(s), true
+}
+
+// Drop ends the session of a client, if it still is of that arrival.
+func (t *Table[L]) Drop(c *Class, client string, arrival uint64) (View[L], bool) {
+	k := key{c.id, client}
+	sh := t.shard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	i, ok := sh.byKey[k]
+	if !ok || sh.at(i).arrival != arrival {
+		return View[L]{}, false
+	}
+	return sh.end(sh.at(i)), true
+}
+
+// Holds tells whether a session goes on, and still is of that arrival.
+func (t *Table[L]) Holds(s *Session[L], arrival uint64) bool {
+	sh := t.shard(key{s.class.id, s.client})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return !s.ended && s.arrival == arrival
+}
+
+// Attend makes the next beats of a client's session tell so, or stops it; it
+// tells whether there is such a session.
+func (t *Table[L]) Attend(c *Class, client string, on bool) bool {
+	k := key{c.id, client}
+	sh := t.shard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	i, ok := sh.byKey[k]
+	if ok {
+		sh.at(i).Attend(on)
+	}
+	return ok
+}
+
+// Each calls f for every session until it returns false. Sessions that begin or
+// end meanwhile may or may not be among them; f may call the table.
+func (t *Table[L]) Each(f func(View[L]) bool) {
+	var views []View[L]
+	for i := range t.shards {
+		sh := &t.shards[i]
+		views = views[:0]
+		sh.mu.Lock()
+		for _, i := range sh.byKey {
+			views = append(views, sh.at(i).view())
+		}
+		sh.mu.Unlock()
+		for _, v := range views {
+			if !f(v) {
+				return
+			}
+		}
+	}
+}
+
+// arrive numbers arrivals, so that those of one client can be told apart even
+// across sessions.
+func (sh *shard[L]) arrive() uint64 {
+	sh.arrivals++
+	return sh.arrivals
+}
+
+func (sh *shard[L]) at(i uint32) *Session[L] {
+	return &sh.chunks[(i-1)/chunkSize][(i-1)%chunkSize]
+}
+
+func (sh *shard[L]) take() *Session[L] {
+	if len(sh.free) == 0 {
+		first := uint32(len(sh.chunks)*chunkSize) + 1
+		chunk := new([chunkSize]Session[L])
+		sh.chunks = append(sh.chunks, chunk)
+		for i := range uint32(chunkSize) {
+			chunk[i].self, chunk[i].ended = first+i, true
+			sh.free = append(sh.free, first+chunkSize-1-i)
+		}
+	}
+	i := sh.free[len(sh.free)-1]
+	sh.free = sh.free[:len(sh.free)-1]
+	return sh.at(i)
+}
+
+// end takes a live session out of the table.
+func (sh *shard[L]) end(s *Session[L]) View[L] {
+	v := s.view()
+	sh.unfile(s)
+	delete(sh.byKey, key{s.class.id, s.client})
+	s.class.live.Add(-1)
+	if s.isLate {
+		s.class.late.Add(-1)
+	}
+	s.ended, s.link = true, nil
+	sh.reuse(s)
+	return v
+}
+
+func (sh *shard[L]) reuse(s *Session[L]) {
+	if s.ended && s.holders == 0 {
+		s.principal, s.link = "", nil
+		sh.free = append(sh.free, s.self)
+	}
+}

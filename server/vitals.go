@@ -1,0 +1,77 @@
+package server
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/server/session"
+)
+
+// vitals are how long answers take: from when a packet was read to when its
+// answer was written.
+type vitals struct {
+	// recent holds the worst of each of the last ticks, in ns.
+	recent [16]atomic.Int64
+	now    atomic.Uint32
+
+	// band and lowered belong to whoever calls loadBand.
+	band    int
+	lowered session.Tick // since when the band could be lower
+}
+
+// second is how many ticks worst looks back.
+const second = session.Tick(time.Second / session.TickLength)
+
+// observe takes how long an answer took.
+func (v *vitals) observe(d time.Duration) {
+	slot := &v.recent[v.now.Load()%uint32(len(v.recent))]
+	for old := slot.Load(); int64(d) > old; old = slot.Load() {
+		if slot.CompareAndSwap(old, int64(d)) {
+			return
+		}
+	}
+}
+
+// advance begins a new tick; ticks that nobody saw were without answers.
+func (v *vitals) advance(now session.Tick) {
+	for t := max(session.Tick(v.now.Load()), now-min(now, session.Tick(len(v.recent)))); t != now; {
+		t++
+		v.recent[uint32(t)%uint32(len(v.recent))].Store(0)
+	}
+	v.now.Store(uint32(now))
+}
+
+// worst is the worst of the last second.
+func (v *vitals) worst() time.Duration {
+	now, worst := v.now.Load(), int64(0)
+	for i := range uint32(second) {
+		worst = max(worst, v.recent[(now-i)%uint32(len(v.recent))].Load())
+	}
+	return time.Duration(worst)
+}
+
+const (
+	// quiet is below what a garbage collection or a busy neighbour costs: it is
+	// not told, so that a server at rest writes nothing.
+	quietDelay = 16 * time.Millisecond
+	// lowerAfter is how long the band must be lower before it is told.
+	lowerAfter = 10 * time.Second
+)
+
+// loadBand is worst, rounded up to a power of two in milliseconds; 0 for little.
+// It rises at once, and falls when it has been lower for a while.
+func (v *vitals) loadBand(now session.Tick) int {
+	band := 0
+	if d := v.worst(); d >= quietDelay {
+		ms := uint((d + time.Millisecond - 1) / time.Millisecond)
+		band = 1 << bits.Len(ms-1)
+	}
+	switch {
+	case band >= v.band:
+		v.band, v.lowered = band, now
+	case now-v.lowered >= session.Ticks(lowerAfter):
+		v.band, v.lowered = band, now
+	}
+	return v.band
+}
