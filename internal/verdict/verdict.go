@@ -2,6 +2,27 @@
 // the previous verdicts and now go in; verdicts, and when to look again, come
 // out. No clock, no randomness, no I/O and no logging, so that every judgement
 // can be simulated, replayed and explained.
+//
+// Where the rules leave a choice, it is the one that does less:
+//
+//   - A bad state stands until the member has recovered, but only evidence that
+//     is at hand makes it Proven, and nothing is done on one that isn't.
+//   - Zones are the failure domains. Where all who are assigned are of one zone,
+//     or of none, their machines are.
+//   - Unreachable needs more than observers (the lease or the machine gone), and
+//     nobody whom the server, or its kernel, still answers. Refused is certain,
+//     but from one domain alone it needs a second kind of evidence too.
+//   - A lease that is gone corroborates one observer's accusation only where no
+//     majority is well answered, and means nothing while the store is away, or
+//     has been back for less than StoreAwayLimit.
+//   - A word on another incarnation counts for nothing, be that older or newer.
+//   - A server is never Overloaded before its incarnation has answered somebody.
+//     A judge that warms up, and meets a server for the first time, grants that.
+//   - A Suspect server is healthy, for the brake, while a majority gets answers.
+//     Servers that start or terminate are neither lost nor healthy; exempt ones
+//     count like all others.
+//   - A node is not Dead while anybody hears its gossip or its machine, nor
+//     where no server that is Alive can tell that its beats stopped.
 package verdict
 
 import "time"

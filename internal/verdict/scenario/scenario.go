@@ -46,14 +46,14 @@ type Judge interface {
 	Judge(at time.Duration) (news []string, next time.Duration)
 }
 
-// RunAll runs every file that matches the pattern.
-func RunAll(t *testing.T, pattern string, make func() Judge) {
+// RunAll runs every file that matches the pattern, each with a fresh judge.
+func RunAll(t *testing.T, pattern string, fresh func() Judge) {
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scenario matches %s: %v", pattern, err)
 	}
 	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { run(t, f, make()) })
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { run(t, f, fresh()) })
 	}
 }
 
