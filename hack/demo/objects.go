@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
@@ -19,6 +23,38 @@ const (
 	appNamespace = "im"
 	appPresence  = "app"
 )
+
+// roles are the parts that speak to the API server, each as a user of its own
+// with no more rights than config/rbac gives it.
+var roles = []string{"rollcall-controller", "rollcall-server", "rollcall-agent"}
+
+// grant applies config/rbac, and binds each role to the user of its name.
+func grant(ctx context.Context, api client.Client, path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	for _, document := range bytes.Split(raw, []byte("\n---\n")) {
+		role := &rbacv1.ClusterRole{}
+		if err := yaml.UnmarshalStrict(document, role); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := api.Create(ctx, role); err != nil {
+			return fmt.Errorf("creating ClusterRole %s: %w", role.Name, err)
+		}
+	}
+	for _, name := range roles {
+		binding := &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+		}
+		if err := api.Create(ctx, binding); err != nil {
+			return fmt.Errorf("binding ClusterRole %s: %w", name, err)
+		}
+	}
+	return nil
+}
 
 // part is one pod that the demo plays the kubelet for.
 type part struct {

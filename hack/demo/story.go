@@ -152,7 +152,8 @@ func (w *world) untilMoved(ctx context.Context) error {
 		w.line.say(time.Now(), "watched", "the Failover is not complete: %v", err)
 		err = nil
 	}
-	w.figures.MovedBy = movedBy(failover.Status.MovedBy)
+	by := failover.Status.MovedBy
+	w.figures.MovedBy = movedBy{Directive: int(by.Directive), OwnTimeout: int(by.OwnTimeout), Severed: int(by.Severed)}
 	return err
 }
 

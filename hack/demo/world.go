@@ -55,7 +55,8 @@ type world struct {
 	uids    map[string]string // pod → UID
 	parts   map[string]*process.Process
 	logs    []string
-	tokens  string // the servers' file of credentials
+	tokens  string            // the servers' file of credentials
+	kube    map[string]string // role → kubeconfig
 }
 
 func newWorld(ctx context.Context, o options) (*world, error) {
@@ -109,7 +110,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := createObjects(ctx, w.api, nodes); err != nil {
 		return err
 	}
-	if err := w.writeTokens(); err != nil {
+	if err := w.credentials(ctx); err != nil {
 		return err
 	}
 	w.step("starting the controllers")
@@ -146,19 +147,30 @@ func (w *world) step(format string, args ...any) { w.line.say(time.Now(), "setup
 
 // connect makes the demo's own eyes: an API client and a store.
 func (w *world) connect(ctx context.Context) error {
-	config, err := w.plane.AdminConfig()
-	if err != nil {
-		return err
-	}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
-	if w.api, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+	var err error
+	if w.api, err = client.NewWithWatch(w.plane.AdminConfig(), client.Options{Scheme: scheme}); err != nil {
 		return err
 	}
 	w.store, err = store.Open(ctx, store.Config{Endpoints: []string{w.etcd.Endpoint()}, Logger: slog.New(slog.DiscardHandler)})
 	return err
+}
+
+// credentials gives each part what it needs to be let in, and no more.
+func (w *world) credentials(ctx context.Context) (err error) {
+	if err := grant(ctx, w.api, filepath.Join(w.root, "config", "rbac", "roles.yaml")); err != nil {
+		return err
+	}
+	w.kube = map[string]string{}
+	for _, role := range roles {
+		if w.kube[role], err = w.plane.Kubeconfig(role); err != nil {
+			return err
+		}
+	}
+	return w.writeTokens()
 }
 
 // writeTokens gives every agent a credential of its own, and one to the crowd.
@@ -224,7 +236,7 @@ func (w *world) startServer(ctx context.Context, i int) error {
 	return w.spawn(p.name, nil, "server", "--faults",
 		"--name", p.name, "--namespace", namespace, "--pod-uid", w.uids[p.name], "--node", p.node, "--zone", zone(i),
 		"--listen", address, "--advertise", address, "--capacity", strconv.Itoa(3*w.options.clients),
-		"--tokens", w.tokens, "--etcd", w.etcd.Endpoint(), "--kubeconfig", w.plane.AdminKubeconfig(),
+		"--tokens", w.tokens, "--etcd", w.etcd.Endpoint(), "--kubeconfig", w.kube["rollcall-server"],
 		"--http", fmt.Sprintf("%s:%d", p.ip, w.block.http))
 }
 
@@ -236,13 +248,13 @@ func (w *world) startAgent(ctx context.Context, i int) error {
 	return w.spawn(p.name, nil, "agent",
 		"--node", p.node, "--zone", zone(i), "--namespace", namespace, "--servers", w.addresses(),
 		"--gossip-bind", fmt.Sprintf("%s:%d", p.ip, p.port), "--token-file", w.tokenFile(p.node),
-		"--kubeconfig", w.plane.AdminKubeconfig(), "--http", fmt.Sprintf("%s:%d", p.ip, w.block.http))
+		"--kubeconfig", w.kube["rollcall-agent"], "--http", fmt.Sprintf("%s:%d", p.ip, w.block.http))
 }
 
 func (w *world) startController(i int) error {
 	name := fmt.Sprintf("controller-%d", i)
 	return w.spawn(name, nil, "controller", "--id", name, "--namespace", namespace,
-		"--etcd", w.etcd.Endpoint(), "--kubeconfig", w.plane.AdminKubeconfig())
+		"--etcd", w.etcd.Endpoint(), "--kubeconfig", w.kube["rollcall-controller"])
 }
 
 func (w *world) startCrowd() error {
