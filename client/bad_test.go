@@ -170,7 +170,7 @@ func TestWrongCredentialsAreNoStorm(t *testing.T) {
 // pick waits until a client is connected, and returns where.
 func pick(s *subject) string {
 	for {
-		at, _, changed := s.state()
+		at, changed, _ := s.state()
 		if at != nil {
 			return at.address
 		}

@@ -49,7 +49,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	for {
-		s, lastErr, changed := c.state()
+		s, changed, lastErr := c.state()
 		var refusal *Refusal
 		if s != nil {
 			return c, nil
@@ -81,7 +81,7 @@ func (c *Client) Server() (address, server string) {
 // with a *Refusal when a server refuses it.
 func (c *Client) Publish(ctx context.Context, topic string, payload []byte) error {
 	for {
-		s, _, changed := c.state()
+		s, changed, _ := c.state()
 		if s != nil {
 			err := s.publish(ctx, topic, payload)
 			var refusal *Refusal
@@ -122,10 +122,10 @@ func (c *Client) Close() error {
 	return nil
 }
 
-func (c *Client) state() (*session, error, <-chan struct{}) {
+func (c *Client) state() (current *session, changed <-chan struct{}, lastErr error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.current, c.lastErr, c.changed
+	return c.current, c.changed, c.lastErr
 }
 
 func (c *Client) setState(s *session, lastErr error) {

@@ -232,7 +232,6 @@ func TestBeatsAgainstAModel(t *testing.T) {
 		}
 		b.begin(now, rnd)
 		send(0)
-		row := 0
 		for n := 1; n < 200; {
 			if len(answers) > 0 && !answers[0].After(b.wake()) {
 				now, answers = answers[0], answers[1:]
@@ -243,8 +242,8 @@ func TestBeatsAgainstAModel(t *testing.T) {
 			v := b.tick(now, rnd)
 			switch v {
 			case leave:
-				if row = b.missed; row != misses || longest <= time.Second {
-					t.Fatalf("left after %d late answers, the longest of them %v; misses %d", row, longest, misses)
+				if b.missed != misses || longest <= time.Second {
+					t.Fatalf("left after %d late answers, the longest of them %v; misses %d", b.missed, longest, misses)
 				}
 				return
 			case late:

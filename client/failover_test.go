@@ -210,7 +210,7 @@ func TestDoesNotReturnWithinAvoidFor(t *testing.T) {
 		s.quiet(10 * time.Second)
 		two.hangUp()
 		s.expect(Moved, c)
-		s.quiet(left.Add(29 * time.Second).Sub(time.Now()))
+		s.quiet(time.Until(left.Add(29 * time.Second)))
 		if n := one.connected(); n != 1 {
 			t.Errorf("connected to %s %d times", a, n)
 		}

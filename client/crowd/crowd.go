@@ -126,15 +126,18 @@ func New(cfg Config) (*Crowd, error) {
 
 func (c Config) validate() error {
 	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(field+": "+format, args...))
+	}
 	if c.Count < 1 {
-		faults = append(faults, fmt.Errorf("Count: %d is less than 1", c.Count))
+		fault("Count", "%d is less than 1", c.Count)
 	}
 	if !(c.StartRate > 0) {
-		faults = append(faults, fmt.Errorf("StartRate: %v is not above 0", c.StartRate))
+		fault("StartRate", "%v is not above 0", c.StartRate)
 	}
 	if limit, known := openFiles(); known && c.Count > 0 && uint64(c.Count)+spareFiles > limit {
-		faults = append(faults, fmt.Errorf("Count: %d clients need %d open files, and this process may have %d (see ulimit -n)",
-			c.Count, uint64(c.Count)+spareFiles, limit))
+		fault("Count", "%d clients need %d open files, and this process may have %d (see ulimit -n)",
+			c.Count, uint64(c.Count)+spareFiles, limit)
 	}
 	faults = append(faults, c.client(max(c.Count-1, 0)).Validate())
 	return errors.Join(faults...)

@@ -11,5 +11,5 @@ func openFiles() (limit uint64, known bool) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
 		return 0, false
 	}
-	return uint64(r.Cur), true
+	return uint64(r.Cur), true //nolint:unconvert // signed on FreeBSD
 }
