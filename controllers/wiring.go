@@ -42,7 +42,7 @@ func (c *Controllers) makeReconcilers() error {
 		Now: c.book.Now, Go: c.background.Go,
 	}
 	c.opener = &failover.Opener{
-		Client: api, Ledger: c.ledger, Follower: c.follower, Retry: c.retry, Logger: c.cfg.Logger, Metrics: metrics,
+		Client: api, Live: c.manager.GetAPIReader(), Ledger: c.ledger, Follower: c.follower, Retry: c.retry, Logger: c.cfg.Logger, Metrics: metrics,
 	}
 	c.presence = &presence.Reconciler{
 		Client: api, Seat: c.seat, Last: c.judge.Last, Kick: c.presences.kick, Recorder: recorder,

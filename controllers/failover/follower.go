@@ -21,7 +21,6 @@ import (
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/lead"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
-	"github.com/rollcall-dev/rollcall/internal/plan"
 	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
@@ -92,15 +91,18 @@ func (f *Follower) Reconcile(_ context.Context, req reconcile.Request) (reconcil
 	return reconcile.Result{RequeueAfter: after}, err
 }
 
-// begin takes the first step of a decision that was just recorded. What it
-// can't do now, the reconciler does.
-func (f *Follower) begin(t *lead.Tenure, fo *v1alpha1.Failover, m plan.Move) {
-	key := client.ObjectKeyFromObject(fo)
+// expect says how a Failover that is about to be created is to be carried out.
+func (f *Follower) expect(key types.NamespacedName, c Choice) {
 	tr := f.track(key)
 	tr.mu.Lock()
-	tr.choice = &Choice{Targets: m.Targets, Rate: m.Rate, FirstWave: m.FirstWave}
-	tr.mu.Unlock()
-	if _, err := f.follow(t, key); err != nil {
+	defer tr.mu.Unlock()
+	tr.choice = &c
+}
+
+// begin takes the first step of a decision that was just recorded, without
+// waiting for the reconciler. What it can't do now, the reconciler does.
+func (f *Follower) begin(t *lead.Tenure, key types.NamespacedName) {
+	if _, err := f.follow(t, key); err != nil && t.Context.Err() == nil {
 		f.Logger.Warn("Failover could not be begun, and is tried again", "failover", key.String(), "err", err)
 	}
 	f.Kick(key)
@@ -151,7 +153,7 @@ func (f *Follower) follow(t *lead.Tenure, key types.NamespacedName) (time.Durati
 			status: fo.Status, written: fo.Status, memory: Recall(fo, facts),
 		}
 		if tr.uid == "" {
-			fresh.choice = tr.choice // of begin, a moment ago
+			fresh.choice = tr.choice // what expect was told
 		}
 		tr.state = fresh
 	}

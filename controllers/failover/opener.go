@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -25,11 +28,15 @@ const (
 	again = 5 * time.Second
 	// maxEvidence is the API's bound on spec.evidence, in characters.
 	maxEvidence = 1024
+	// suffix is the length of what makes a name unique, as in generateName.
+	suffix = 5
 )
 
 // Opener records decisions as Failovers. Every field is needed.
 type Opener struct {
-	Client   client.Client
+	Client client.Client
+	// Live reads past the cache.
+	Live     client.Reader
 	Ledger   *Ledger
 	Follower *Follower
 	Retry    *retry.Retrier
@@ -54,16 +61,13 @@ func (o *Opener) open(t *lead.Tenure, presence *v1alpha1.Presence, m plan.Move, 
 		"targets", len(m.Targets), "rate", m.Rate, "advised", m.AdviseOnly)
 	ctx, cancel := context.WithTimeout(t.Context, stale)
 	defer cancel()
-	made := record(presence, m, base)
-	err := o.Retry.Do(ctx, "createFailover", func(ctx context.Context) error {
-		attempt := made.DeepCopy()
-		if err := o.Client.Create(ctx, attempt); err != nil {
-			return err
-		}
-		made = attempt
-		return nil
-	})
+	wanted := record(presence, m, base)
+	// Whoever hears of the object first, this or the reconciler, carries out
+	// what was planned.
+	o.Follower.expect(client.ObjectKeyFromObject(wanted), Choice{Targets: m.Targets, Rate: m.Rate, FirstWave: m.FirstWave})
+	made, err := o.create(ctx, wanted)
 	if err != nil {
+		o.Follower.drop(client.ObjectKeyFromObject(wanted))
 		if !errors.Is(err, context.Canceled) {
 			log.Error("Failover could not be recorded, so nothing is moved", "err", err)
 		}
@@ -77,7 +81,28 @@ func (o *Opener) open(t *lead.Tenure, presence *v1alpha1.Presence, m plan.Move, 
 	o.Ledger.Wrote(made)
 	o.Ledger.opened(m.Server)
 	created(o.Follower.Recorder, presence, made)
-	o.Follower.begin(t, made, m)
+	o.Follower.begin(t, client.ObjectKeyFromObject(made))
+}
+
+// create makes the object, once: its name is chosen here, so that an attempt
+// whose answer was lost is found again.
+func (o *Opener) create(ctx context.Context, wanted *v1alpha1.Failover) (*v1alpha1.Failover, error) {
+	var made *v1alpha1.Failover
+	err := o.Retry.Do(ctx, "createFailover", func(ctx context.Context) error {
+		made = wanted.DeepCopy()
+		err := o.Client.Create(ctx, made)
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		if err := o.Live.Get(ctx, client.ObjectKeyFromObject(wanted), made); err != nil {
+			return err
+		}
+		if !equality.Semantic.DeepEqual(made.Spec, wanted.Spec) {
+			return err // another of this name: the next judgement chooses another
+		}
+		return nil
+	})
+	return made, err
 }
 
 // record is the object that a decision becomes.
@@ -85,7 +110,7 @@ func record(presence *v1alpha1.Presence, m plan.Move, base evidence.Baseline) *v
 	_, pod, _ := strings.Cut(m.Server, "/")
 	fo := &v1alpha1.Failover{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: presence.Namespace, GenerateName: pod + "-",
+			Namespace: presence.Namespace, Name: pod + "-" + rand.String(suffix),
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: v1alpha1.GroupVersion.String(), Kind: "Presence",
 				Name: presence.Name, UID: presence.UID, Controller: new(true),

@@ -70,6 +70,9 @@ type Judge struct {
 	// What the last judgements said, to be handed back.
 	nodes   verdict.Judgement
 	servers map[types.NamespacedName]verdict.Judgement
+	// voters are those that candidates make.
+	voters     *verdict.Electorate
+	candidates []verdict.Candidate
 	// begun are pods that have been seen Ready or with a record, and alive when
 	// each server was last found Alive.
 	begun map[types.UID]bool

@@ -89,26 +89,29 @@ func (j *Judge) older(ctx context.Context, fo *v1alpha1.Failover) (string, error
 	return "", nil
 }
 
-// choose resolves the receivers of a Failover, or finds some where it names none.
+// choose resolves the receivers of a Failover, or finds some where it names
+// none that lives.
 func (j *Judge) choose(pop *Population, fo *v1alpha1.Failover) failover.Choice {
-	server := fo.Namespace + "/" + fo.Spec.Server
-	c := failover.Choice{Rate: float64(pop.Presence.Spec.Servers.Failover.ClientsPerSecond)}
-	for _, t := range fo.Spec.Targets {
-		name := fo.Namespace + "/" + t.Server
-		if s := j.cfg.Book.Server(name, j.cfg.Now()); s.Live && t.Weight > 0 {
-			c.Targets = append(c.Targets, plan.Target{Server: name, Address: s.Record.Address, Weight: int(t.Weight)})
-		}
-	}
+	server, now := fo.Namespace+"/"+fo.Spec.Server, j.cfg.Now()
 	clients := int(fo.Spec.Clients)
 	if clients == 0 {
-		clients = j.cfg.Book.Server(server, j.cfg.Now()).Record.Total()
+		clients = j.cfg.Book.Server(server, now).Record.Total()
 	}
 	if fo.Spec.Count != nil {
 		clients = int(*fo.Spec.Count)
 	}
-	c.FirstWave = max(1, clients*plan.FirstWave/100)
-	if len(c.Targets) == 0 {
-		c.Targets, c.Rate, c.Blocked = receivers(pop, server, clients, c.Rate)
+	named := failover.Choice{
+		Rate:      float64(pop.Presence.Spec.Servers.Failover.ClientsPerSecond),
+		FirstWave: max(1, clients*plan.FirstWave/100),
 	}
-	return c
+	for _, t := range fo.Spec.Targets {
+		name := fo.Namespace + "/" + t.Server
+		if s := j.cfg.Book.Server(name, now); s.Live && t.Weight > 0 {
+			named.Targets = append(named.Targets, plan.Target{Server: name, Address: s.Record.Address, Weight: int(t.Weight)})
+		}
+	}
+	if len(named.Targets) > 0 {
+		return named
+	}
+	return receivers(pop, server, clients)
 }

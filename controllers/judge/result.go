@@ -36,8 +36,9 @@ type Population struct {
 	// Pods and Decision are those of Servers.
 	Pods     []Pod
 	Decision plan.Decision
-	// fleet is what was planned on.
-	fleet []plan.Server
+	// fleet and active are what was planned on.
+	fleet  []plan.Server
+	active []plan.Active
 	// Counts are those of Clients.
 	Counts ClientCounts
 }

@@ -24,7 +24,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 	if _, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]; paused {
 		w.Paused = true
 	}
-	watchers := j.watchers()
+	watchers := j.electorate()
 	ev := make([]verdict.ServerEvidence, 0, len(pop.Pods))
 	for _, p := range pop.Pods {
 		s := r.Servers[p.Name]
@@ -36,7 +36,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 		if zone == "" {
 			zone = s.Record.Zone
 		}
-		assigned := verdict.Assign(p.Name, on, watchers, int(spec.Overload.Observers))
+		assigned := watchers.Assign(p.Name, on, int(spec.Overload.Observers))
 		ev = append(ev, verdict.ServerEvidence{
 			Name: p.Name, Incarnation: s.Record.Incarnation, Zone: zone, Node: on,
 			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
@@ -50,6 +50,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 	policy := verdict.ServerPolicy{
 		AnswerTime: spec.Overload.AnswerTime.Duration,
 		Recovery:   spec.Overload.Recovery.Duration,
+		Observers:  int(spec.Overload.Observers),
 		MinHealthy: func(total int) int { return scaled(spec.Failover.MinHealthy, total, true) },
 	}
 	pop.Judgement = verdict.Servers(w, policy, ev, last.Verdicts, last.Brake)
@@ -75,13 +76,12 @@ func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, fa
 	for i, p := range pop.Pods {
 		pop.fleet = append(pop.fleet, j.planned(r, pop, p, ev[i], mine))
 	}
-	active := j.cfg.Ledger.Opening()
-	active = slices.DeleteFunc(active, func(a plan.Active) bool {
+	pop.active = slices.DeleteFunc(j.cfg.Ledger.Opening(), func(a plan.Active) bool {
 		return !slices.ContainsFunc(pop.Pods, func(p Pod) bool { return p.Name == a.Server })
 	})
 	for _, fo := range mine {
 		if !failover.Finished(fo) {
-			active = append(active, inProgress(r, fo))
+			pop.active = append(pop.active, inProgress(r, fo))
 		}
 	}
 	spec := pop.Presence.Spec.Servers.Failover
@@ -90,7 +90,7 @@ func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, fa
 		MaxServers: func(total int) int { return scaled(spec.MaxServers, total, false) },
 		Rate:       float64(spec.ClientsPerSecond),
 	}
-	pop.Decision = plan.Failovers(r.World.Now, policy, pop.Judgement.Brake.Or(r.Nodes.Brake), pop.fleet, active)
+	pop.Decision = plan.Failovers(r.World.Now, policy, pop.Judgement.Brake.Or(r.Nodes.Brake), pop.fleet, pop.active)
 }
 
 // planned is one server as the plan sees it.

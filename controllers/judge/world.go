@@ -97,7 +97,7 @@ func later(a, b time.Time) time.Time {
 
 // judgeNodes judges all nodes, and for the last time those that are deleted.
 func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
-	watchers := j.watchers()
+	watchers := j.electorate()
 	state := func(server string) verdict.State {
 		for _, judged := range j.servers {
 			if v, ok := judged.Verdicts[server]; ok {
@@ -108,7 +108,7 @@ func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
 	}
 	var ev []verdict.NodeEvidence
 	add := func(n node, deleted bool) {
-		by := verdict.Assign(n.name, n.name, watchers, reporters)
+		by := watchers.Assign(n.name, n.name, reporters)
 		ev = append(ev, verdict.NodeEvidence{
 			Name: n.name, Zone: n.zone, Deleted: deleted, Reporters: by,
 			Beats: j.cfg.Book.Beats(n.name, state), Words: j.cfg.Book.Words(n.name, by),
@@ -126,9 +126,9 @@ func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
 	return verdict.Nodes(w, ev, j.nodes.Verdicts, j.nodes.Brake)
 }
 
-// watchers are the nodes that may watch others: those whose agent has been
-// heard of.
-func (j *Judge) watchers() []verdict.Candidate {
+// electorate is the nodes that may watch others: those whose agent has been
+// heard of. It is prepared anew only when that has changed.
+func (j *Judge) electorate() *verdict.Electorate {
 	agents := j.cfg.Book.Agents()
 	var all []verdict.Candidate
 	for _, c := range j.roster.candidates {
@@ -136,7 +136,10 @@ func (j *Judge) watchers() []verdict.Candidate {
 			all = append(all, c)
 		}
 	}
-	return all
+	if j.voters == nil || !slices.Equal(all, j.candidates) {
+		j.voters, j.candidates = verdict.NewElectorate(all), all
+	}
+	return j.voters
 }
 
 // only is a judgement reduced to some members.
