@@ -52,8 +52,10 @@ type Config struct {
 	BindAddr string
 	BindPort int
 	// AdvertiseAddr is the IP address at which others reach this one; empty:
-	// BindAddr, or else an address of a private interface.
+	// BindAddr, or else an address of a private interface. AdvertisePort 0 is
+	// BindPort.
 	AdvertiseAddr string
+	AdvertisePort int
 	// Key of 16, 24 or 32 bytes (AES-GCM), the same in the whole cluster; nil:
 	// not encrypted.
 	Key []byte
@@ -78,11 +80,16 @@ func (c *Config) validate() error {
 			return fmt.Errorf("gossip: %s address %q is not an IP address", what, a)
 		}
 	}
-	if c.BindPort < 0 || c.BindPort > 65535 {
-		return fmt.Errorf("gossip: port %d is not between 1 and 65535", c.BindPort)
+	for _, port := range []int{c.BindPort, c.AdvertisePort} {
+		if port < 0 || port > 65535 {
+			return fmt.Errorf("gossip: port %d is not between 1 and 65535", port)
+		}
 	}
 	if c.BindPort == 0 {
 		c.BindPort = DefaultPort
+	}
+	if c.AdvertisePort == 0 {
+		c.AdvertisePort = c.BindPort
 	}
 	if c.BindAddr == "" {
 		c.BindAddr = "0.0.0.0"
@@ -163,7 +170,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = g.cfg.Node
 	c.BindAddr, c.BindPort = g.cfg.BindAddr, g.cfg.BindPort
-	c.AdvertiseAddr, c.AdvertisePort = g.cfg.AdvertiseAddr, g.cfg.BindPort
+	c.AdvertiseAddr, c.AdvertisePort = g.cfg.AdvertiseAddr, g.cfg.AdvertisePort
 	c.SecretKey = g.cfg.Key
 	c.ProbeInterval = g.cfg.Interval
 	// Those who are asked to probe in our place answer "no" after ProbeTimeout

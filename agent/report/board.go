@@ -1,0 +1,131 @@
+// Package report tells the heartbeat servers what an agent sees: everything it
+// holds to be the case, whole, at once when something changes, through two
+// ordinary sessions on two servers; and nothing while nothing changes.
+package report
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// Board is what the agent holds to be the case. Its methods may be called
+// concurrently and never block.
+type Board struct {
+	changed chan struct{} // cap 1
+
+	mu           sync.Mutex
+	health       int
+	observations map[string]wire.Observation
+	suspicions   map[string]wire.Suspicion
+	// about are the servers of which something has changed since take.
+	about map[string]bool
+	// news: something has changed since take.
+	news bool
+}
+
+// NewBoard returns an empty board.
+func NewBoard() *Board {
+	return &Board{
+		changed:      make(chan struct{}, 1),
+		observations: map[string]wire.Observation{},
+		suspicions:   map[string]wire.Suspicion{},
+		about:        map[string]bool{},
+	}
+}
+
+// Observe puts up what a probe sees of a server. limit is the server's answer
+// time, by which its queue delay is measured.
+func (b *Board) Observe(server string, limit time.Duration, o wire.Observation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old, known := b.observations[server]
+	b.observations[server] = o
+	if known && !differ(old, o, limit) {
+		return
+	}
+	b.about[server] = true
+	b.tell()
+}
+
+// Forget takes down a server that is not observed any more.
+func (b *Board) Forget(server string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.observations[server]; known {
+		delete(b.observations, server)
+		b.tell()
+	}
+}
+
+// Suspect puts up a word on a node.
+func (b *Board) Suspect(node string, s wire.Suspicion) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := b.suspicions[node]
+	b.suspicions[node] = s
+	if old.Word != s.Word {
+		b.tell()
+	}
+}
+
+// Absolve takes down a node that is not reported on any more.
+func (b *Board) Absolve(node string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.suspicions[node]; known {
+		delete(b.suspicions, node)
+		b.tell()
+	}
+}
+
+// SetHealth puts up the agent's own health, 0 is well. How ill it is is no
+// change; whether it is, is.
+func (b *Board) SetHealth(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.health
+	b.health = n
+	if (was > 0) != (n > 0) {
+		b.tell()
+	}
+}
+
+// Band is the last band of a server; empty: none.
+func (b *Board) Band(server string) wire.Band {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.observations[server].Band
+}
+
+func (b *Board) tell() {
+	b.news = true
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// take fills r with all that the board holds, and returns the servers of which
+// something has changed since the last time; ok is false when nothing has.
+func (b *Board) take(r *wire.Report) (about map[string]bool, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.news {
+		return nil, false
+	}
+	r.Health = b.health
+	r.Observations = maps.Clone(b.observations)
+	r.Suspicions = maps.Clone(b.suspicions)
+	about, b.about, b.news = b.about, map[string]bool{}, false
+	return about, true
+}
+
+// differ tells whether an observation says something new: not when times have
+// only moved within their bands.
+func differ(a, b wire.Observation, limit time.Duration) bool {
+	over := func(o wire.Observation) bool { return o.QueueDelay >= limit.Microseconds() }
+	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation || over(a) != over(b)
+}
