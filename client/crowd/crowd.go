@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -61,7 +62,8 @@ type Config struct {
 	StartRate float64
 	// Events gets a Line of JSON for each event of each client. Nil: nobody.
 	Events io.Writer
-	// OnLine is called with each event, never concurrently. Nil: nobody.
+	// OnLine is called with each event, after it was counted and written, never
+	// concurrently. Nil: nobody.
 	OnLine func(Line)
 	// Logger gets what concerns the crowd, not each client's own messages.
 	// Nil: silent.
@@ -102,10 +104,12 @@ type Snapshot struct {
 type Crowd struct {
 	cfg Config
 
-	mu      sync.Mutex // held while a line is counted and written
+	mu      sync.Mutex
 	clients []*client.Client
 	counts  Snapshot
-	lost    error // writing to Events failed
+
+	out  sync.Mutex // held while a line is written and OnLine runs
+	lost error      // writing to Events failed
 }
 
 // New returns a crowd that Run starts. The error holds every fault of the Config.
@@ -155,7 +159,6 @@ func (c Config) client(n int) client.Config {
 // Run starts the clients, keeps them until ctx ends, and then has all of them
 // leave. It may be called once.
 func (c *Crowd) Run(ctx context.Context) error {
-	defer c.leave()
 	pace := rate.NewLimiter(rate.Limit(c.cfg.StartRate), max(1, int(c.cfg.StartRate/20)))
 	for n := range c.cfg.Count {
 		if pace.Wait(ctx) != nil {
@@ -165,16 +168,20 @@ func (c *Crowd) Run(ctx context.Context) error {
 		cfg.OnEvent = func(e client.Event) { c.take(cfg.ClientID, e) }
 		cl, err := client.New(cfg)
 		if err != nil {
+			c.leave()
 			return err
 		}
 		c.mu.Lock()
 		c.clients = append(c.clients, cl)
 		c.mu.Unlock()
 	}
-	c.cfg.Logger.Info("Crowd started", "clients", c.cfg.Count)
+	if ctx.Err() == nil {
+		c.cfg.Logger.Info("Crowd started", "clients", c.cfg.Count)
+	}
 	<-ctx.Done()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.leave()
+	c.out.Lock()
+	defer c.out.Unlock()
 	return c.lost
 }
 
@@ -199,17 +206,9 @@ func (c *Crowd) take(id string, e client.Event) {
 	if e.Err != nil {
 		line.Error = e.Err.Error()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch e.Kind {
-	case client.Moved:
-		c.counts.Moves++
-		c.counts.MovesBy[e.Reason]++
-	case client.Late:
-		c.counts.Late++
-	case client.Offline:
-		c.counts.Offline++
-	}
+	c.count(e)
+	c.out.Lock()
+	defer c.out.Unlock()
 	if c.cfg.Events != nil && c.lost == nil {
 		if err := json.NewEncoder(c.cfg.Events).Encode(line); err != nil {
 			c.lost = fmt.Errorf("write events: %w", err)
@@ -221,14 +220,25 @@ func (c *Crowd) take(id string, e client.Event) {
 	}
 }
 
+func (c *Crowd) count(e client.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e.Kind {
+	case client.Moved:
+		c.counts.Moves++
+		c.counts.MovesBy[e.Reason]++
+	case client.Late:
+		c.counts.Late++
+	case client.Offline:
+		c.counts.Offline++
+	}
+}
+
 // Snapshot returns the state of the crowd.
 func (c *Crowd) Snapshot() Snapshot {
 	c.mu.Lock()
 	s, clients := c.counts, c.clients
-	s.MovesBy = map[string]int{}
-	for reason, n := range c.counts.MovesBy {
-		s.MovesBy[reason] = n
-	}
+	s.MovesBy = maps.Clone(s.MovesBy)
 	c.mu.Unlock()
 	s.Started, s.Connected = len(clients), map[string]int{}
 	for _, cl := range clients {
