@@ -61,6 +61,8 @@ type header interface{ GetHeader() *pb.ResponseHeader }
 
 // seeUnary notes of each answer that etcd answers, and at which revision; of
 // each failure, whether the request was sent.
+//
+//nolint:revive // the signature is gRPC's
 func (s *Store) seeUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"pgregory.net/rapid"
 
@@ -266,8 +265,4 @@ func writeMany(t testing.TB, s *opened, bucket BucketID, n int) {
 			}
 		}
 	}
-}
-
-func (o *opened) resets(kind string) int {
-	return int(testutil.ToFloat64(o.metrics.resets.WithLabelValues(kind)))
 }
