@@ -38,7 +38,7 @@ func ParsePublish(frame []byte, v Version) (Publish, error) {
 	}
 	if r.err == nil && p.Topic == "" && !p.HasTopicAlias {
 		if v == V5 {
-			r.err = violation("neither a topic nor an alias") // section 3.3.2.1
+			r.violate("neither a topic nor an alias") // section 3.3.2.1
 		} else {
 			r.fail("an empty topic name") // [3.1.1: 4.7.3-1]
 		}
@@ -80,9 +80,9 @@ func ParseSubscribe(frame []byte, v Version) (Subscribe, error) {
 		case reserved != 0 || o&3 == 3:
 			r.fail("subscription options %#02x", o)
 		case o&0x30 == 0x30:
-			r.err = violation("retain handling 3") // section 3.8.3.1
+			r.violate("retain handling 3") // section 3.8.3.1
 		case o&4 != 0 && strings.HasPrefix(filter, "$share/"):
-			r.err = violation("no local on a shared subscription") // [MQTT-3.8.3-4]
+			r.violate("no local on a shared subscription") // [MQTT-3.8.3-4]
 		}
 	})
 }
@@ -110,7 +110,7 @@ func (s Subscribe) filters(r *reader, options func(filter string)) (Subscribe, e
 		s.Filters = append(s.Filters, filter)
 	}
 	if r.err == nil && len(s.Filters) == 0 {
-		r.err = violation("no topic filter") // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+		r.violate("no topic filter") // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
 	}
 	if r.err != nil {
 		return Subscribe{}, r.err
@@ -170,7 +170,7 @@ func open(frame []byte, t Type) (*reader, error) {
 func (r *reader) packetID() uint16 {
 	id := r.uint16("packet identifier")
 	if id == 0 && r.err == nil {
-		r.err = violation("packet identifier 0")
+		r.violate("packet identifier 0")
 	}
 	return id
 }

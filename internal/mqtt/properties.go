@@ -104,7 +104,7 @@ func (r *reader) properties(in where) (p properties) {
 		}
 		if p2.err == nil && id != propUser {
 			if seen&(1<<id) != 0 {
-				p2.err = violation("property %#02x is given twice", id)
+				p2.violate("property %#02x is given twice", id)
 				break
 			}
 			seen |= 1 << id
@@ -115,11 +115,11 @@ func (r *reader) properties(in where) (p properties) {
 		}
 	}
 	if p2.err != nil {
-		r.err, r.b = p2.err, nil
+		r.stop(p2.err)
 		return properties{}
 	}
 	if p.hasAuthData && !p.hasAuthMethod && in&inConnect != 0 {
-		r.err = violation("authentication data without a method") // section 3.1.2.11.10
+		r.violate("authentication data without a method") // section 3.1.2.11.10
 	}
 	return p
 }
@@ -147,15 +147,15 @@ func (r *reader) property(id int, p *properties) {
 		p.authMethod, p.hasAuthMethod = r.string("authentication method"), true
 	case propSubscriptionID:
 		if p.subscriptionID = r.varint("subscription identifier"); p.subscriptionID == 0 && r.err == nil {
-			r.err = violation("subscription identifier 0") // section 3.8.2.1.2
+			r.violate("subscription identifier 0") // section 3.8.2.1.2
 		}
 	case propReceiveMaximum:
 		if p.receiveMaximum = r.uint16("receive maximum"); p.receiveMaximum == 0 && r.err == nil {
-			r.err = violation("receive maximum 0") // section 3.1.2.11.3
+			r.violate("receive maximum 0") // section 3.1.2.11.3
 		}
 	case propMaximumPacketSize:
 		if p.maximumPacket = r.uint32("maximum packet size"); p.maximumPacket == 0 && r.err == nil {
-			r.err = violation("maximum packet size 0") // section 3.1.2.11.4
+			r.violate("maximum packet size 0") // section 3.1.2.11.4
 		}
 	case propTopicAliasMaximum:
 		r.uint16("topic alias maximum")
@@ -175,7 +175,7 @@ func (r *reader) property(id int, p *properties) {
 func (r *reader) bool(what string) bool {
 	b := r.byte(what)
 	if b > 1 && r.err == nil {
-		r.err = violation("%s is %d", what, b)
+		r.violate("%s is %d", what, b)
 	}
 	return b == 1
 }

@@ -13,9 +13,16 @@ type reader struct {
 	err error
 }
 
-func (r *reader) fail(format string, args ...any) {
+// fail says that the bytes are not a packet.
+func (r *reader) fail(format string, args ...any) { r.stop(malformed(format, args...)) }
+
+// violate says that the packet is one that must not be sent.
+func (r *reader) violate(format string, args ...any) { r.stop(violation(format, args...)) }
+
+// stop leaves nothing to be read: every loop over what is left ends.
+func (r *reader) stop(err error) {
 	if r.err == nil {
-		r.err = malformed(format, args...)
+		r.err = err
 	}
 	r.b = nil
 }
