@@ -214,8 +214,9 @@ func (r *Reporter) tell() {
 	r.changed = make(chan struct{})
 }
 
-// send publishes through one session what nobody has acknowledged yet, and
-// everything again on a server that has just taken the session.
+// send publishes through one session what nobody has acknowledged yet: both do,
+// at once, and the first acknowledgement is enough. A server that has just taken
+// the session gets everything again.
 func (r *Reporter) send(ctx context.Context, s *session) error {
 	var sent int64
 	again := false
@@ -224,9 +225,12 @@ func (r *Reporter) send(ctx context.Context, s *session) error {
 		latest, acked, changed := r.latest, r.acked, r.changed
 		r.mu.Unlock()
 		again = s.takeFresh() || again
-		needed := latest.seq > 0 && (again || latest.seq > max(sent, acked))
+		if latest.seq == 0 {
+			again = false // there is nothing yet
+		}
+		needed := again || latest.seq > max(sent, acked)
 		var wait <-chan time.Time
-		if needed && !again {
+		if needed {
 			if d := r.yields(s, latest); d > 0 {
 				needed, wait = false, time.After(d)
 			}
