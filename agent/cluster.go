@@ -87,9 +87,11 @@ func NewCluster(config *rest.Config, namespace string, log *slog.Logger) (*KubeC
 	// A mapper that knows what is needed spares the discovery, and starts while
 	// the API is away.
 	mapper := meta.NewDefaultRESTMapper(nil)
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
-	mapper.Add(v1alpha1.GroupVersion.WithKind("Presence"), meta.RESTScopeNamespace)
+	for _, list := range []string{"", "List"} { // the cache asks for the kinds of lists, too
+		mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"+list), meta.RESTScopeRoot)
+		mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"+list), meta.RESTScopeNamespace)
+		mapper.Add(v1alpha1.GroupVersion.WithKind("Presence"+list), meta.RESTScopeNamespace)
+	}
 	k.mapper = mapper
 	var err error
 	if k.http, err = rest.HTTPClientFor(config); err != nil {
