@@ -170,10 +170,7 @@ func TestANewLeaderTakesAFailoverOverMidway(t *testing.T) {
 
 func TestAReplicaThatDoesNotLeadWritesNothing(t *testing.T) {
 	w := newWorld(t, 3)
-	leader, err := w.open().Campaign(t.Context(), "the test")
-	if err != nil {
-		t.Fatal(err)
-	}
+	release := w.occupy()
 	p := w.watchServers(v1alpha1.ModeAutomatic)
 	c, _ := w.controller("standby")
 	w.ready(c)
@@ -186,9 +183,7 @@ func TestAReplicaThatDoesNotLeadWritesNothing(t *testing.T) {
 			w.presence("servers").ResourceVersion == p.ResourceVersion && w.presence("nodes").Name == ""
 	})
 	// Warm as it is, it acts as soon as it leads.
-	if err := leader.Resign(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	w.directed("server-2")
 }
 

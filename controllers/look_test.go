@@ -1,10 +1,12 @@
 package controllers
 
 import (
+	"path"
 	"slices"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -58,10 +60,12 @@ func (w *world) always(what string, for_ time.Duration, holds func() bool) {
 func port(name string) intstr.IntOrString { return intstr.FromString(name) }
 
 // presence as it is now.
-func (w *world) presence(name string) *v1alpha1.Presence {
+func (w *world) presence(name string) *v1alpha1.Presence { return w.get(w.namespace, name) }
+
+func (w *world) get(namespace, name string) *v1alpha1.Presence {
 	w.t.Helper()
 	var p v1alpha1.Presence
-	err := w.api.Get(w.t.Context(), client.ObjectKey{Namespace: w.namespace, Name: name}, &p)
+	err := w.api.Get(w.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &p)
 	if err != nil && !apierrors.IsNotFound(err) {
 		w.t.Fatal(err)
 	}
@@ -118,3 +122,39 @@ func (w *world) accepting(pod string) string {
 	}
 	return p.Labels[v1alpha1.AcceptingLabel]
 }
+
+// occupy keeps every replica from leading until release: a candidate without a
+// lease, that a test which is slow can't lose, stands in their way.
+func (w *world) occupy() (release func()) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	leader, err := w.store.Campaign(ctx, "the test")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	etcd := w.etcd.Client()
+	all, err := etcd.Get(ctx, "/", clientv3.WithPrefix())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, kv := range all.Kvs {
+		if string(kv.Value) == "the test" {
+			mine := path.Dir(string(kv.Key)) + "/occupied"
+			if _, err := etcd.Put(ctx, mine, "the test"); err != nil {
+				w.t.Fatal(err)
+			}
+			release = func() {
+				if _, err := etcd.Delete(ctx, mine); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+	}
+	if err := leader.Resign(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+	return release
+}
+
+// deleteNow deletes a pod for which there is no kubelet.
+const deleteNow = client.GracePeriodSeconds(0)

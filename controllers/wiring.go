@@ -37,7 +37,8 @@ func (c *Controllers) makeReconcilers() error {
 	recorder := c.manager.GetEventRecorder("rollcall-controller")
 	api := c.manager.GetClient()
 	c.follower = &failover.Follower{
-		Client: api, Ledger: c.ledger, Seat: c.seat, Store: c.cfg.Store, Look: c.judge.Look, Divert: c.gate.Divert,
+		Client: api, Ledger: c.ledger, Seat: c.seat, Store: c.cfg.Store, Look: c.judge.Look, Standing: c.book.Directive,
+		Divert: c.gate.Divert, Restore: c.gate.Restore,
 		Kick: c.failovers.kick, Recorder: recorder, Retry: c.retry, Logger: c.cfg.Logger, Metrics: metrics,
 		Now: c.book.Now, Go: c.background.Go,
 	}

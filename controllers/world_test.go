@@ -32,7 +32,7 @@ type world struct {
 	t         *testing.T
 	cp        *controlplane.ControlPlane
 	namespace string
-	etcd      []string
+	etcd      *storetest.Server
 	store     *store.Store
 	api       client.WithWatch
 	nodes     []string
@@ -63,7 +63,7 @@ func newWorld(t *testing.T, servers int) *world {
 	t.Helper()
 	cp := controlplane.ForTest(t)
 	w := &world{
-		t: t, cp: cp, namespace: cp.Namespace(t, "rollcall"), etcd: storetest.Etcd(t),
+		t: t, cp: cp, namespace: cp.Namespace(t, "rollcall"), etcd: storetest.Start(t),
 		boot: time.Now().UnixNano(), said: map[string]wire.Report{}, servers: map[string]*server{},
 		directives: map[string]store.Directive{}, noted: make(chan struct{}),
 	}
@@ -77,6 +77,7 @@ func newWorld(t *testing.T, servers int) *world {
 	if w.api, err = client.NewWithWatch(cp.AdminConfig(), client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(w.clear)
 	w.store = w.open()
 	go w.follow(w.store.WatchDirectives(t.Context()))
 	for _, zone := range zones {
@@ -91,11 +92,22 @@ func newWorld(t *testing.T, servers int) *world {
 	return w
 }
 
+// clear removes what another world's controller would look after: the API
+// server is shared.
+func (w *world) clear() {
+	for _, o := range []client.Object{&v1alpha1.Presence{}, &v1alpha1.Failover{}, &corev1.Pod{}} {
+		err := w.api.DeleteAllOf(context.Background(), o, client.InNamespace(w.namespace), client.GracePeriodSeconds(0))
+		if err != nil {
+			w.t.Errorf("clearing the world: %v", err)
+		}
+	}
+}
+
 // open connects to the world's etcd as another process would.
 func (w *world) open() *store.Store {
 	w.t.Helper()
 	s, err := store.Open(w.t.Context(), store.Config{
-		Endpoints: w.etcd, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Endpoints: w.etcd.Endpoints(), Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -9,13 +9,21 @@ import (
 )
 
 // created says on the Presence that a Failover was decided.
-func created(r events.EventRecorder, presence runtime.Object, fo *v1alpha1.Failover) {
+func created(r events.EventRecorder, presence runtime.Object, fo *v1alpha1.Failover, advised bool) {
 	kind := corev1.EventTypeNormal
 	if faulty(fo) {
 		kind = corev1.EventTypeWarning
 	}
+	does := "moves"
+	if advised {
+		does = "would move"
+	}
+	clients := fo.Spec.Clients
+	if fo.Spec.Count != nil {
+		clients = *fo.Spec.Count
+	}
 	r.Eventf(presence, fo, kind, "FailoverCreated", "Failover",
-		"%s is %s: Failover %s moves its %d clients", fo.Spec.Server, fo.Spec.Reason, fo.Name, fo.Spec.Clients)
+		"%s: Failover %s %s %d clients of %s", fo.Spec.Reason, fo.Name, does, clients, fo.Spec.Server)
 }
 
 // succeeded says that no client is left on a server that doesn't answer.

@@ -24,6 +24,13 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
+// ErrNotNow says that nothing can be said of a Failover at present: this process
+// does not know enough. It is left as it is.
+var ErrNotNow = errors.New("not enough is known at present")
+
+// notNow is when such a Failover is looked at again.
+const notNow = 200 * time.Millisecond
+
 // statusEvery is the shortest time between two writes of a status in which
 // nothing but counts has changed.
 const statusEvery = 250 * time.Millisecond
@@ -40,8 +47,11 @@ type Follower struct {
 	Store  *store.Store
 	// Look gathers the facts, but for the choice of a decision just made.
 	Look func(ctx context.Context, fo *v1alpha1.Failover) (Facts, error)
-	// Divert turns a server's label, and returns at once.
-	Divert func(t *lead.Tenure, server string)
+	// Standing is the directive that stands for a server.
+	Standing func(server string) (store.Directive, bool)
+	// Divert turns a server's label to false, and Restore to true where no
+	// Presence selects it any more. Both return at once.
+	Divert, Restore func(t *lead.Tenure, server string)
 	// Kick makes the reconciler look at a Failover soon.
 	Kick     func(types.NamespacedName)
 	Recorder events.EventRecorder
@@ -144,6 +154,9 @@ func (f *Follower) follow(t *lead.Tenure, key types.NamespacedName) (time.Durati
 		return 0, err
 	}
 	facts, err := f.Look(ctx, fo)
+	if errors.Is(err, ErrNotNow) {
+		return notNow, nil
+	}
 	if err != nil {
 		return 0, fmt.Errorf("looking at Failover %s: %w", key, err)
 	}
@@ -188,6 +201,7 @@ func (f *Follower) carryOut(t *lead.Tenure, tr *track, fo *v1alpha1.Failover, s 
 			return 0, fmt.Errorf("withdrawing the directive of %s: %w", server, err)
 		}
 		log.Info("Directive withdrawn")
+		f.Restore(t, server)
 	}
 	if s.Put != nil {
 		tr.choice = nil // what it chose stands in the store now
@@ -244,6 +258,7 @@ func (f *Follower) finished(t *lead.Tenure, fo *v1alpha1.Failover) {
 	switch Outcome(fo) {
 	case v1alpha1.ReasonMoved, v1alpha1.ReasonRecovered:
 		succeeded(f.Recorder, fo)
+	case v1alpha1.ReasonAdvised: // its creation has said it all
 	default:
 		failed(f.Recorder, fo)
 	}

@@ -80,7 +80,7 @@ func (o *Opener) open(t *lead.Tenure, presence *v1alpha1.Presence, m plan.Move, 
 	o.Metrics.created(m.Reason)
 	o.Ledger.Wrote(made)
 	o.Ledger.opened(m.Server)
-	created(o.Follower.Recorder, presence, made)
+	created(o.Follower.Recorder, presence, made, m.AdviseOnly)
 	o.Follower.begin(t, client.ObjectKeyFromObject(made))
 }
 

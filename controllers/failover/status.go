@@ -90,11 +90,7 @@ func (f *Follower) prune(ctx context.Context, namespace, presence string) error 
 		return b.Status.CompletedAt.Compare(a.Status.CompletedAt.Time)
 	})
 	for _, fo := range old[min(History, len(old)):] {
-		facts, err := f.Look(ctx, fo)
-		if err != nil {
-			return err
-		}
-		if d := facts.Directive; d != nil && d.Failover == fo.Namespace+"/"+fo.Name {
+		if d, ok := f.Standing(fo.Namespace + "/" + fo.Spec.Server); ok && d.Failover == fo.Namespace+"/"+fo.Name {
 			continue
 		}
 		if err := f.Client.Delete(ctx, fo, client.Preconditions{UID: &fo.UID}); client.IgnoreNotFound(err) != nil {

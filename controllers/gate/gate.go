@@ -61,6 +61,27 @@ type Gate struct {
 // Divert turns a server's label to false, and returns at once.
 func (g *Gate) Divert(t *lead.Tenure, server string) { g.label(t, server, "false") }
 
+// Restore turns the label of a server to true that no Presence selects any
+// more, so that Keep doesn't. It returns at once.
+func (g *Gate) Restore(t *lead.Tenure, server string) {
+	if r := g.Last(); r != nil {
+		if _, selected := r.Pod(server); selected {
+			return
+		}
+	}
+	g.bring(t, "label", server+" restored", func(ctx context.Context) error {
+		namespace, name, _ := strings.Cut(server, "/")
+		var pod corev1.Pod
+		if err := g.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &pod); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if pod.Labels[v1alpha1.AcceptingLabel] != "false" {
+			return nil
+		}
+		return g.patch(ctx, server, pod.UID, "true")
+	})
+}
+
 // Keep compares what is with what should be, and brings about what differs. It
 // returns at once. Only the leader may call it.
 func (g *Gate) Keep(t *lead.Tenure, r *judge.Result) {
@@ -116,20 +137,24 @@ func (g *Gate) label(t *lead.Tenure, server, value string) {
 		return
 	}
 	g.bring(t, "label", server+" "+value, func(ctx context.Context) error {
-		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-			"uid": pod.UID, "labels": map[string]string{v1alpha1.AcceptingLabel: value},
-		}})
-		if err != nil {
-			return err
-		}
-		namespace, name, _ := strings.Cut(server, "/")
-		target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-		err = g.Client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), failover.FieldOwner)
-		if err == nil {
-			g.Logger.Info("Label turned", "server", server, "accepting", value)
-		}
-		return client.IgnoreNotFound(err)
+		return g.patch(ctx, server, pod.UID, value)
 	})
+}
+
+func (g *Gate) patch(ctx context.Context, server string, uid types.UID, value string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": uid, "labels": map[string]string{v1alpha1.AcceptingLabel: value},
+	}})
+	if err != nil {
+		return err
+	}
+	namespace, name, _ := strings.Cut(server, "/")
+	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	err = g.Client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), failover.FieldOwner)
+	if err == nil {
+		g.Logger.Info("Label turned", "server", server, "accepting", value)
+	}
+	return client.IgnoreNotFound(err)
 }
 
 // admit withdraws the directives of servers that may be let in again. The label
@@ -138,7 +163,7 @@ func (g *Gate) admit(t *lead.Tenure, r *judge.Result, directives map[string]stor
 	for _, pop := range r.Populations {
 		for _, server := range pop.Decision.Readmit {
 			if d, ok := directives[server]; ok {
-				g.withdraw(t, server, d.Failover, "Server readmitted")
+				g.withdraw(t, server, d.Failover, "readmitted")
 			}
 		}
 	}
@@ -158,7 +183,7 @@ func (g *Gate) orphans(t *lead.Tenure, r *judge.Result, directives map[string]st
 		case fo == nil:
 			g.withdrawDeleted(t, server, d.Failover)
 		case !exists && failover.Finished(fo) && !r.Servers[server].Live:
-			g.withdraw(t, server, d.Failover, "Directive of a server that is gone withdrawn")
+			g.withdraw(t, server, d.Failover, "gone")
 		}
 	}
 }
@@ -180,16 +205,18 @@ func (g *Gate) withdrawDeleted(t *lead.Tenure, server, name string) {
 			return err
 		}
 		g.Logger.Info("Directive of a deleted Failover withdrawn", "server", server, "failover", name)
+		g.Restore(t, server)
 		return nil
 	})
 }
 
-func (g *Gate) withdraw(t *lead.Tenure, server, name, say string) {
+// withdraw takes a directive away because the server is readmitted, or gone.
+func (g *Gate) withdraw(t *lead.Tenure, server, name, because string) {
 	g.bring(t, "deleteDirective", server+" "+name, func(ctx context.Context) error {
 		if err := t.DeleteDirective(ctx, server, name); err != nil {
 			return err
 		}
-		g.Logger.Info(say, "server", server, "failover", name) //nolint:sloglint // one of two constants
+		g.Logger.Info("Directive withdrawn", "server", server, "failover", name, "because", because)
 		return nil
 	})
 }

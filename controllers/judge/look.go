@@ -2,7 +2,6 @@ package judge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -15,16 +14,14 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
-// errCold says that too little is known yet to say anything of a Failover.
-var errCold = errors.New("the evidence is not complete yet")
-
 func keyOf(p *Population) types.NamespacedName { return client.ObjectKeyFromObject(p.Presence) }
 
-// Look gathers what a follower must know of a Failover, as of now.
+// Look gathers what a follower must know of a Failover, as of now. While this
+// process isn't warm or the store is away that is failover.ErrNotNow.
 func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts, error) {
 	r := j.Last()
-	if r == nil || j.cfg.Book.Filled().IsZero() {
-		return failover.Facts{}, errCold
+	if r == nil || !r.World.Warm || r.World.StoreAway >= verdict.StoreAwayLimit {
+		return failover.Facts{}, failover.ErrNotNow
 	}
 	now, server := j.cfg.Now(), fo.Namespace+"/"+fo.Spec.Server
 	f := failover.Facts{
