@@ -210,13 +210,30 @@ func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 		now := time.Now()
 		w.figures.BackSeconds = round(now.Sub(mended).Seconds())
 		w.line.say(now, "back", "%s serves %d clients again", serverName(victim), w.figures.BackClients)
+		err = w.waitFor(ctx, "the last Failover to end", limitMoved, func() bool { return w.settled(ctx) })
+	}
+	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	w.line.say(time.Now(), "watched", "%s serves %d clients: %v", serverName(victim), w.figures.BackClients, err)
+	w.line.say(time.Now(), "watched", "%v; %s serves %d clients", err, serverName(victim), w.clients.on(name))
 	return nil
+}
+
+// settled tells whether every Failover has ended.
+func (w *world) settled(ctx context.Context) bool {
+	var list v1alpha1.FailoverList
+	if w.api.List(ctx, &list, client.InNamespace(namespace)) != nil {
+		return false
+	}
+	for _, f := range list.Items {
+		if f.Status.CompletedAt == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // tables prints what a user would look at.

@@ -140,7 +140,9 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := w.startCrowd(); err != nil {
 		return err
 	}
-	return w.waitFor(ctx, "every client to be connected", 60*time.Second, func() bool { return w.clients.total() == w.options.clients })
+	return w.waitFor(ctx, "every client to be connected, and counted", 60*time.Second, func() bool {
+		return w.clients.total() == w.options.clients && w.counted(ctx) >= w.options.clients*99/100
+	})
 }
 
 func (w *world) step(format string, args ...any) { w.line.say(time.Now(), "setup", format, args...) }
@@ -221,6 +223,16 @@ func (w *world) judged(ctx context.Context, n int32) bool {
 		ready = ready || (c.Type == v1alpha1.ConditionReady && c.Status == "True")
 	}
 	return ready && presence.Status.Counts.Alive == n
+}
+
+// counted is how many clients the controller has counted: its status follows
+// changes of 1 % at once, and smaller ones within half a minute.
+func (w *world) counted(ctx context.Context) int {
+	presence := &v1alpha1.Presence{}
+	if w.api.Get(ctx, client.ObjectKey{Namespace: appNamespace, Name: appPresence}, presence) != nil {
+		return 0
+	}
+	return int(presence.Status.Counts.Members)
 }
 
 func (w *world) startServer(ctx context.Context, i int) error {
@@ -334,7 +346,7 @@ func (w *world) waitFor(ctx context.Context, what string, limit time.Duration, d
 		}
 		if time.Since(said) > 3*time.Second {
 			said = time.Now()
-			w.step("… waiting for %s (%d clients connected)", what, w.clients.total())
+			w.line.say(said, "…", "waiting for %s", what)
 		}
 		select {
 		case <-tick.C:
