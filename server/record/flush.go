@@ -181,16 +181,13 @@ func (r *Recorder) wrote(b batch, results []store.SessionResult, err error) {
 			if slices.Contains(gone.Buckets, e.bucket) {
 				e.bucket = 0
 			}
-			e.failed(false)
+			e.failed()
 		case err != nil:
 			r.metrics.writes.WithLabelValues("failed").Inc()
-			e.failed(errors.Is(err, store.ErrUnknownOutcome))
+			e.failed()
 		case results[i].Won:
 			r.metrics.writes.WithLabelValues("won").Inc()
 			e.won(b.tickets[i], results[i].Revision)
-			if b.tickets[i].online {
-				r.tookOver(e)
-			}
 		default:
 			r.metrics.writes.WithLabelValues("refused").Inc()
 			r.learned(e, results[i], known)
@@ -205,7 +202,7 @@ func (r *Recorder) read(b batch, results []store.SessionResult, err error) {
 	known := r.cfg.Store.Revision()
 	r.each(b.reads, func(i int, e *entry) {
 		if err != nil {
-			e.failed(false)
+			e.failed()
 			return
 		}
 		r.learned(e, results[i], known)
@@ -214,7 +211,7 @@ func (r *Recorder) read(b batch, results []store.SessionResult, err error) {
 
 // unread puts back what should have been read after a write that failed.
 func (r *Recorder) unread(b batch) {
-	r.each(b.reads, func(_ int, e *entry) { e.failed(false) })
+	r.each(b.reads, func(_ int, e *entry) { e.failed() })
 }
 
 // learned is what a failed compare or a read has shown; known is a revision
@@ -224,12 +221,7 @@ func (r *Recorder) learned(e *entry, got store.SessionResult, known int64) {
 	if got.Current == nil {
 		revision = known
 	}
-	was := e.unsure
-	f := r.found(e, revision, got.Current)
-	e.machine.found(f)
-	if was && e.own && e.online {
-		r.tookOver(e) // it was we who won, that time
-	}
+	e.machine.found(r.found(e, revision, got.Current))
 }
 
 // each does f for every entry, and then what is to be done about it.

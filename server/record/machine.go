@@ -35,8 +35,6 @@ type machine struct {
 	proof, need int64
 
 	inFlight bool
-	// unsure: the outcome of a write is unknown; it may yet be applied.
-	unsure bool
 	// doubt: changes of the record may have been missed.
 	doubt bool
 	// rival is the latest that the watch showed while a write was in flight.
@@ -99,8 +97,6 @@ func (m *machine) next() action {
 		return write
 	case m.online:
 		return wait
-	case m.unsure:
-		return read
 	case m.own:
 		return write
 	}
@@ -149,7 +145,7 @@ func (m *machine) begin() ticket {
 
 // won: the write was applied.
 func (m *machine) won(t ticket, revision int64) {
-	m.inFlight, m.unsure = false, false
+	m.inFlight = false
 	m.known, m.base = max(m.known, revision), revision
 	m.own = t.online
 	m.settled = t.online == m.online && t.content == m.content
@@ -160,11 +156,10 @@ func (m *machine) won(t ticket, revision int64) {
 	m.afterFlight()
 }
 
-// failed: the write or read had no answer; unknown tells whether it may have
-// been applied.
-func (m *machine) failed(unknown bool) {
+// failed: the write or read had no answer. A write may have been applied all
+// the same, or may yet be: the next one will find it, or the watch will show it.
+func (m *machine) failed() {
 	m.inFlight = false
-	m.unsure = m.unsure || unknown
 	m.afterFlight()
 }
 
@@ -173,9 +168,6 @@ func (m *machine) failed(unknown bool) {
 func (m *machine) found(f finding) {
 	m.inFlight, m.doubt = false, false
 	if f.revision >= m.known {
-		// A linearizable answer. What was sent before it and is still under way
-		// compares an older revision, or the watch will show it.
-		m.unsure = false
 		m.learn(f)
 	}
 	m.afterFlight()
@@ -213,7 +205,6 @@ func (m *machine) learn(f finding) {
 		m.own, m.need = true, 0
 		m.settled = m.online && f.same
 	case !m.online:
-		m.unsure = false // whatever it was, it is over
 	case f.foreign:
 		m.lost = Foreign
 	case had && !m.fresh && !f.absent && !f.ours:

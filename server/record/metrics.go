@@ -51,11 +51,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // maxOrigins is how many origins of takeovers a server's record names.
 const maxOrigins = 64
 
-// tookOver counts an entry's takeover, if it is one; r.mu is held.
+// tookOver counts that a client's record is ours now, and was e.origin's; r.mu
+// is held.
 func (r *Recorder) tookOver(e *entry) {
-	if e.origin == "" {
-		return
-	}
 	t, known := r.takeovers[e.origin]
 	cause := "severed"
 	switch e.left {

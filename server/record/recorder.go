@@ -239,6 +239,9 @@ func (r *Recorder) change(key store.SessionKey, f func() *entry) {
 // settle files an entry by what is to be done about it; r.mu is held. Where the
 // session is lost, the caller calls Lost once it has unlocked.
 func (r *Recorder) settle(e *entry) Loss {
+	if e.own && e.origin != "" {
+		r.tookOver(e)
+	}
 	switch a := e.next(); a {
 	case idle:
 		if !e.inFlight {
