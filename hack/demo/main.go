@@ -30,6 +30,7 @@ type options struct {
 	fault             string
 	clients           int
 	withoutController bool
+	binary            string // rollcall; empty: what make build leaves in bin/
 }
 
 func parse(args []string) (options, error) {

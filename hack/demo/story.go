@@ -88,6 +88,7 @@ func (w *world) fault(ctx context.Context) error {
 	heading("The fault: %s", name)
 	at := time.Now()
 	w.figures.Fault, w.figures.Clients = w.options.fault, w.options.clients
+	w.figures.BackSeconds = -1
 	w.figures.Affected = w.clients.fault(namespace+"/"+name, at)
 	w.line.restart(at)
 	w.line.say(at, "fault", "%s (%d clients): %s", name, w.figures.Affected, what)
@@ -201,7 +202,6 @@ func (w *world) mend(ctx context.Context, eyes *eyes) (time.Time, error) {
 func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 	name := namespace + "/" + serverName(victim)
 	share := w.options.clients / servers
-	w.figures.BackSeconds = -1
 	err := w.waitFor(ctx, serverName(victim)+" to get its share back", limitBack, func() bool {
 		return float64(w.clients.on(name)) >= 0.9*float64(share)
 	})

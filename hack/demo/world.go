@@ -297,7 +297,11 @@ func (w *world) spawn(name string, stdout io.Writer, args ...string) error {
 		return err
 	}
 	defer file.Close()
-	cmd := exec.Command(filepath.Join(w.root, "bin", "rollcall"), append(args, "--log-format", "text")...)
+	binary := w.options.binary
+	if binary == "" {
+		binary = filepath.Join(w.root, "bin", "rollcall")
+	}
+	cmd := exec.Command(binary, append(args, "--log-format", "text")...)
 	cmd.Stdout, cmd.Stderr = file, file
 	if stdout != nil {
 		cmd.Stdout = stdout
