@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -150,7 +151,8 @@ type Agent struct {
 	metrics   *probe.Metrics
 
 	places  atomic.Pointer[[]report.Place]
-	probers map[string]*running // of assign
+	phase   time.Duration       // of all probers
+	probers map[string]*running // of follow
 }
 
 // New checks cfg; nothing is bound or connected before Run.
@@ -158,7 +160,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, board: report.NewBoard(), probers: map[string]*running{}}
+	a := &Agent{cfg: cfg, board: report.NewBoard(), probers: map[string]*running{}, phase: rand.N(probe.Interval)}
 	a.places.Store(&[]report.Place{})
 	var err error
 	if a.metrics, err = probe.NewMetrics(cfg.Registerer); err != nil {

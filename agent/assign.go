@@ -123,6 +123,7 @@ func (a *Agent) probe(ctx context.Context, servers []Target) {
 			User:     a.cfg.Presence,
 			Token:    a.cfg.Token,
 			Observe:  func(o wire.Observation) { a.board.Observe(s.Name, s.AnswerTime, o) },
+			Phase:    a.phase,
 			Stall:    &a.stall, Logger: a.cfg.Logger, Metrics: a.metrics,
 		})
 		if err != nil {

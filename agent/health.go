@@ -9,7 +9,7 @@ import (
 
 const (
 	// healthEvery is how often the agent looks at itself.
-	healthEvery = 200 * time.Millisecond
+	healthEvery = 500 * time.Millisecond
 	// tolerated is the score of memberlist that is no illness yet: it is one
 	// packet that somebody else lost.
 	tolerated = 1

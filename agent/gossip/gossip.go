@@ -39,8 +39,6 @@ const (
 	rejoinMost = 3
 	// goodbyeTime bounds how long a goodbye takes.
 	goodbyeTime = time.Second
-	// gossipInterval between two rounds of what is to be told, if anything is.
-	gossipInterval = 100 * time.Millisecond
 )
 
 // Config is what a Gossip is made of.
@@ -178,7 +176,6 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	// health: both, and the way, must fit into it.
 	c.ProbeTimeout = g.cfg.Interval * 3 / 8
 	c.SuspicionMult = suspicionMult
-	c.GossipInterval = gossipInterval
 	c.TCPTimeout = streamTimeout
 	// An agent that comes back with another address must not be refused
 	// because of its own past.

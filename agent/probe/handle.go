@@ -143,7 +143,7 @@ func (p *Prober) close(s *session, politely bool) {
 	}
 	if politely && s.connected {
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		s.conn.Write(goodbye) // best effort: the close says the same
+		_, _ = s.conn.Write(goodbye) // the close says the same
 	}
 	s.conn.Close()
 }

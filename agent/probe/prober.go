@@ -52,6 +52,9 @@ type Config struct {
 	// something changes, else at every question. It must not block.
 	Observe func(wire.Observation)
 
+	// Phase is when in each Interval to ask. The probers of one agent share it,
+	// so that it wakes up once for all of them; those of two agents should not.
+	Phase time.Duration
 	// Stall is shared by the loops of the process.
 	Stall *stall.Watch
 	// Rotation is for tests; zero: Rotation.
@@ -66,6 +69,9 @@ func (c *Config) validate() error {
 	}
 	if c.Limits.AnswerTime <= 0 || c.Limits.Window <= 0 {
 		return fmt.Errorf("limits of %s: answer time %v and window %v must be positive", c.Server, c.Limits.AnswerTime, c.Limits.Window)
+	}
+	if c.Phase < 0 || c.Phase >= Interval {
+		return fmt.Errorf("phase %v is not within %v", c.Phase, Interval)
 	}
 	if c.Rotation == 0 {
 		c.Rotation = Rotation
@@ -109,8 +115,11 @@ func New(cfg Config) (*Prober, error) {
 func (p *Prober) Run(ctx context.Context) error {
 	now := time.Now()
 	p.evidence = NewEvidence(now)
-	// A random phase, so that observers don't ask in step.
-	p.tickAt = now.Add(rand.N(Interval))
+	intoInterval := time.Duration(now.UnixNano() % int64(Interval))
+	p.tickAt = now.Add(p.cfg.Phase - intoInterval) // Truncate would lose the monotonic clock
+	if !p.tickAt.After(now) {
+		p.tickAt = p.tickAt.Add(Interval)
+	}
 	p.rotate(now)
 	defer func() {
 		p.close(p.current, true)

@@ -218,7 +218,6 @@ func (r *Reporter) tell() {
 // at once, and the first acknowledgement is enough. A server that has just taken
 // the session gets everything again.
 func (r *Reporter) send(ctx context.Context, s *session) error {
-	var sent int64
 	again := false
 	for {
 		r.mu.Lock()
@@ -228,7 +227,7 @@ func (r *Reporter) send(ctx context.Context, s *session) error {
 		if latest.seq == 0 {
 			again = false // there is nothing yet
 		}
-		needed := again || latest.seq > max(sent, acked)
+		needed := again || latest.seq > acked
 		var wait <-chan time.Time
 		if needed {
 			if d := r.yields(s, latest); d > 0 {
@@ -245,23 +244,10 @@ func (r *Reporter) send(ctx context.Context, s *session) error {
 			}
 			continue
 		}
-		err := r.publish(ctx, s, latest.payload)
-		if err == nil {
-			sent, again = latest.seq, false
-			r.mu.Lock()
-			if r.acked < sent {
-				r.acked = sent
-				r.tell()
-			}
-			r.mu.Unlock()
-			r.reports.WithLabelValues("acknowledged").Inc()
+		if r.publish(ctx, s, latest) {
+			again = false
 			continue
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		r.reports.WithLabelValues("failed").Inc()
-		r.cfg.Logger.Debug("Report was not acknowledged", "seq", latest.seq, "error", err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -270,10 +256,23 @@ func (r *Reporter) send(ctx context.Context, s *session) error {
 	}
 }
 
-func (r *Reporter) publish(ctx context.Context, s *session, payload []byte) error {
+// publish makes one attempt, and tells whether it was acknowledged.
+func (r *Reporter) publish(ctx context.Context, s *session, report sealed) bool {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	return s.client.Publish(ctx, wire.TopicReport, payload)
+	if err := s.client.Publish(ctx, wire.TopicReport, report.payload); err != nil {
+		r.reports.WithLabelValues("failed").Inc()
+		r.cfg.Logger.Debug("Report was not acknowledged", "seq", report.seq, "error", err)
+		return false
+	}
+	r.reports.WithLabelValues("acknowledged").Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.acked < report.seq {
+		r.acked = report.seq
+		r.tell()
+	}
+	return true
 }
 
 // yields is how long a session still leaves a report to the other one, because

@@ -230,6 +230,9 @@ func (r *Reporter) ping(s *subject, now time.Time) {
 	node, address := s.target.Node, s.target.Agent
 	r.wg.Go(func() {
 		_, err := r.cfg.Gossip.Ping(node, address)
+		if errors.Is(err, gossip.ErrNotRunning) {
+			return // nobody was asked
+		}
 		r.send(event{subject: s, ping: true, answered: err == nil, sent: now})
 	})
 }
