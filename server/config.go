@@ -25,6 +25,10 @@ type Config struct {
 	// Listen is the address for MQTT over TCP, host:port. Advertise is where
 	// clients reach this very server; empty: the address listened on.
 	Listen, Advertise string
+	// Loops is how many event loops serve plain TCP, on Linux: 0: one for each
+	// processor (GOMAXPROCS); negative: none, but a goroutine for each
+	// connection, as everywhere else.
+	Loops int
 	// Capacity is how many sessions the server is meant to hold. Beyond 1.25
 	// times that, it refuses new ones.
 	Capacity int

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,16 +32,42 @@ func (p *peer) connect(frame []byte, m moment) {
 	c, err := mqtt.ParseConnect(frame)
 	p.version, p.limit, p.quiet = c.Version, c.MaximumPacket, c.NoProblemInfo
 	if err != nil {
-		if c.Version == 0 {
-			p.version = mqtt.PeekVersion(frame)
-		}
 		p.unreadable(err)
 		return
 	}
 	p.key.Client = c.ClientID
-	if r := p.admit(c, m); r != nil {
+	if r := p.admit(c); r != nil {
+		p.refuse(*r)
+		return
+	}
+	l, ok := p.link.(loopLink)
+	if !ok {
+		p.enter(c, m, p.authenticate(c))
+		return
+	}
+	var r *refusal
+	c.Password = bytes.Clone(c.Password) // it shares memory with what is read next
+	p.waiting = true
+	l.elsewhere(func() { r = p.authenticate(c) }, func() {
+		p.waiting = false
+		if !p.leaving.Load() {
+			p.enter(c, m, r)
+		}
+	})
+}
+
+// enter lets a client in and answers it, unless there is a reason not to.
+func (p *peer) enter(c mqtt.Connect, m moment, r *refusal) {
+	if r == nil && !p.probe {
+		r = p.s.closed()
+	}
+	if r == nil {
+		r = p.begin(c, m)
+	}
+	if r != nil {
 		p.refuse(*r)
 	}
+	p.greet()
 }
 
 func (p *peer) unreadable(err error) {
@@ -52,9 +79,10 @@ func (p *peer) unreadable(err error) {
 	p.broken(nil, err)
 }
 
-// admit lets a client in and answers it, or tells why not. The order of the
-// checks is from cheap to dear, and tells strangers nothing of who is here.
-func (p *peer) admit(c mqtt.Connect, m moment) *refusal {
+// admit tells why a client is not let in, as far as that needs nobody's word.
+// The order of the checks is from cheap to dear, and tells strangers nothing of
+// who is here.
+func (p *peer) admit(c mqtt.Connect) *refusal {
 	s := p.s
 	if r := p.acceptable(c); r != nil {
 		return r
@@ -63,15 +91,7 @@ func (p *peer) admit(c mqtt.Connect, m moment) *refusal {
 	if wait, ok := s.admission.admit(time.Now(), p.probe); !ok {
 		return &refusal{why: whyBusy, reason: mqtt.ServerBusy, detail: "too many clients at once", retryAfter: wait, servers: s.directory.hints()}
 	}
-	if r := p.authenticate(c); r != nil {
-		return r
-	}
-	if !p.probe {
-		if r := s.closed(); r != nil {
-			return r
-		}
-	}
-	return p.begin(c, m)
+	return nil
 }
 
 // acceptable checks what needs nobody's word.

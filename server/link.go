@@ -21,6 +21,14 @@ type link interface {
 	abort()
 }
 
+// loopLink is a link whose feeder must never wait, because it feeds others too.
+type loopLink interface {
+	link
+	// elsewhere has work done by somebody else, and done by the feeder after
+	// that. Meanwhile the peer is not fed. Only the feeder calls it.
+	elsewhere(work, done func())
+}
+
 // moment is what is known of when some bytes were read.
 type moment struct {
 	// stamp was taken before the read, and so was revision, the highest

@@ -48,6 +48,8 @@ type peer struct {
 
 	// What follows belongs to the goroutine that feeds.
 
+	// waiting: CONNECT is being looked at elsewhere.
+	waiting bool
 	// out are the answers to what has been read, sent together; read is when it
 	// was read.
 	out      []byte
@@ -96,7 +98,7 @@ func (p *peer) overdue() {
 // come again, with more behind it. It is false when the connection has ended.
 func (p *peer) feed(buf []byte, m moment) (used int, ok bool) {
 	p.read = m.read
-	for !p.leaving.Load() {
+	for !p.leaving.Load() && !p.waiting {
 		if p.session == nil && len(buf) > used && mqtt.TypeOf(buf[used]) != mqtt.CONNECT {
 			p.refuse(refusal{why: whyNotConnect, reason: mqtt.ProtocolError, detail: "the first packet is not CONNECT"})
 			break
@@ -114,7 +116,6 @@ func (p *peer) feed(buf []byte, m moment) (used int, ok bool) {
 		switch {
 		case p.session == nil:
 			p.connect(frame, m)
-			p.greet()
 		case mqtt.IsPing(frame):
 			p.beat(m)
 			p.out = append(p.out, mqtt.Pong...)
@@ -131,6 +132,14 @@ func (p *peer) flush() {
 	if len(p.out) > 0 {
 		p.s.send(p, p.out, p.read, false)
 		p.out = p.out[:0]
+	}
+}
+
+// ping answers a PINGREQ that is all that came: the hot path.
+func (p *peer) ping(m moment) {
+	p.beat(m)
+	if !p.s.delayed.hold(p, mqtt.Pong, m.read, false) {
+		p.deliver(mqtt.Pong, false) // how long it took the loop tells
 	}
 }
 
@@ -185,7 +194,7 @@ func (p *peer) broken(buf []byte, err error) {
 			r.why = whyProtocol
 		}
 	}
-	if p.session == nil {
+	if p.version == 0 {
 		p.version = mqtt.PeekVersion(buf)
 	}
 	p.refuse(r)

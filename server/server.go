@@ -72,11 +72,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listenTCP(cfg.Listen, s.clock, cfg.Store)
-	if err != nil {
+	if s.carrier, err = listenPlain(cfg.Listen, cfg.Loops, s); err != nil {
 		return nil, err
 	}
-	s.carrier = listener
 	s.metrics = newMetrics(s, cfg.Registerer)
 	return s, nil
 }

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPending bounds what waits for a client that does not read, beyond what the
+// kernel takes, in bytes. Whoever lets more pile up is cut off.
+const maxPending = 64 << 10
+
+// conn is one connection of a loop, and the way back to its client.
+type conn struct {
+	loop       *loop
+	peer       *peer
+	fd         int32 // the loop alone closes it, holding mu
+	slot       int32
+	generation uint32
+	// emptied is one more than how many gaps there were when the connection was
+	// last found empty; 0: it never was.
+	emptied   uint32
+	discarded int32
+
+	// What follows belongs to the loop.
+
+	gone    bool // closed
+	waiting bool // its CONNECT is being looked at elsewhere: nothing is read
+	missed  bool // there was something to read meanwhile
+	// held is the beginning of a packet; nil: there is none.
+	held *[]byte
+
+	// What follows is guarded by mu: anyone writes, finishes and aborts.
+
+	mu     sync.Mutex
+	shutd  bool // the descriptor is closed
+	ending bool // nothing more is to be written
+	out    *[]byte
+}
+
+func (c *conn) write(b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shutd || c.ending {
+		return net.ErrClosed
+	}
+	if c.out != nil {
+		return c.pend(b)
+	}
+	n, errno := rawWrite(c.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		return c.pend(b)
+	case errno != 0:
+		return errno
+	case n < len(b):
+		return c.pend(b[n:])
+	}
+	return nil
+}
+
+// pend keeps what the kernel does not take; an event tells when it does.
+func (c *conn) pend(b []byte) error {
+	if c.out == nil {
+		c.out = new([]byte)
+	}
+	if len(*c.out)+len(b) > maxPending {
+		return errNotReading
+	}
+	*c.out = append(*c.out, b...)
+	return nil
+}
+
+// drain writes what the kernel did not take before.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out == nil || c.shutd {
+		return
+	}
+	n, errno := rawWrite(c.fd, *c.out)
+	switch {
+	case errno == unix.EAGAIN:
+		return
+	case errno != 0:
+		c.out = nil // the loop will read of it
+	case n < len(*c.out):
+		*c.out = (*c.out)[n:]
+		return
+	default:
+		c.out = nil
+	}
+	if c.ending {
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
+	}
+}
+
+func (c *conn) finish() {
+	c.mu.Lock()
+	ok := !c.shutd && !c.ending
+	c.ending = true
+	if ok && c.out == nil {
+		ok = unix.Shutdown(int(c.fd), unix.SHUT_WR) == nil
+	}
+	c.mu.Unlock()
+	if !ok {
+		c.abort()
+		return
+	}
+	c.loop.post(func() { c.loop.leavers = append(c.loop.leavers, deadline{c, time.Now().Add(finishWithin)}) })
+}
+
+func (c *conn) abort() {
+	c.mu.Lock()
+	c.ending = true
+	if !c.shutd {
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	c.mu.Unlock()
+	c.loop.post(func() { c.loop.close(c) })
+}
+
+// elsewhere has work done away from the loop, and then done by the loop. Only
+// what is being fed may ask for it; it is fed again after that.
+func (c *conn) elsewhere(work, done func()) {
+	c.waiting = true
+	l, m := c.loop, c.loop.m
+	l.e.aside.do(func() {
+		work()
+		l.post(func() { l.resume(c, m, done) })
+	})
+}
+
+// shut closes the descriptor.
+func (c *conn) shut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.shutd {
+		c.shutd, c.out = true, nil
+		unix.Close(int(c.fd))
+	}
+}
