@@ -83,6 +83,10 @@ test: compiler lint vet verify-generated ## Everything, with -race, against a re
 bench: ## Every benchmark.
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-adaptive
+bench-adaptive: ## The adaptive heartbeats on simulated networks; writes docs/assets/adaptive.md and .svg.
+	go run ./hack/bench-adaptive
+
 .PHONY: image
 image: ## The container image. BASE_BUILD and BASE_RUN choose its base images.
 	$(ENGINE) build -t $(IMAGE) $(if $(BASE_BUILD),--build-arg BASE_BUILD=$(BASE_BUILD)) \
