@@ -5,8 +5,8 @@
 // What decides is pure and lives in internal/verdict and internal/plan. Each
 // package here has one concern: evidence (what is known), judge (when to
 // judge), failover (carrying a decision out), gate (labels, and letting servers
-// in again), presence (statuses), orphans (clients of lost servers), defaults,
-// lead and retry.
+// in again), presence (statuses), orphans (clients of lost servers), explain and
+// sessions (answers to people), defaults, lead and retry.
 package controllers
 
 import (
@@ -32,6 +32,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
+	"github.com/rollcall-dev/rollcall/controllers/explain"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/controllers/gate"
 	"github.com/rollcall-dev/rollcall/controllers/judge"
@@ -39,6 +40,7 @@ import (
 	"github.com/rollcall-dev/rollcall/controllers/orphans"
 	"github.com/rollcall-dev/rollcall/controllers/presence"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
+	"github.com/rollcall-dev/rollcall/controllers/sessions"
 	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
@@ -106,6 +108,8 @@ type Controllers struct {
 	presence *presence.Reconciler
 	orphans  *orphans.Keeper
 	retry    *retry.Retrier
+	// questions answers those of people.
+	questions *explain.Handler
 
 	failovers, presences kicker
 	// began has an element when the leadership has begun or ended.
@@ -190,6 +194,13 @@ func (c *Controllers) makeParts() error {
 		Client: c.manager.GetClient(), Live: c.manager.GetAPIReader(), Book: c.book, Ledger: c.ledger,
 		Last: c.judge.Last, Retry: c.retry, Logger: c.cfg.Logger, Now: time.Now, Go: c.background.Go,
 	}
+	c.questions, err = explain.New(explain.Config{
+		Judge: c.judge, Sessions: sessions.Finder{Store: c.cfg.Store, Presences: c.judge.Clients},
+		ID: c.cfg.ID, Leading: c.Leading,
+	})
+	if err != nil {
+		return err
+	}
 	c.orphans, err = orphans.New(orphans.Config{
 		Store: c.cfg.Store, Book: c.book, Ledger: c.ledger, Seat: c.seat, Last: c.judge.Last, Namespace: c.cfg.Namespace,
 		Now: time.Now, Logger: c.cfg.Logger, Registerer: c.cfg.Registerer,
@@ -213,6 +224,9 @@ func (c *Controllers) Ready() error {
 
 // Leading tells whether this replica leads.
 func (c *Controllers) Leading() bool { return c.seat.Current() != nil }
+
+// Handle adds what people may ask this replica: see package explain.
+func (c *Controllers) Handle(mux *http.ServeMux) { c.questions.Register(mux) }
 
 // Run runs the controllers until the context ends. While the API server or the
 // store is away it goes on, and is not Ready.

@@ -3,6 +3,9 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/explain"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/wire"
@@ -180,4 +184,29 @@ func TestAServerWhosePresenceIsDeletedIsLetInAgain(t *testing.T) {
 	w.eventually("nothing of it stays", func() bool {
 		return w.directive("server-2") == nil && w.accepting("server-2") == "true"
 	})
+}
+
+func TestPeopleMayAskWhyAndWhere(t *testing.T) {
+	w := newWorld(t, 3)
+	w.watchServers(v1alpha1.ModeAdvise)
+	w.watchClients()
+	c, _ := w.controller("one")
+	w.ready(c)
+	mux := http.NewServeMux()
+	c.Handle(mux)
+	ask := func(question string) (int, string) {
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, question, http.NoBody))
+		return answer.Code, answer.Body.String()
+	}
+	server := w.servers["server-1"]
+	w.hear(server, wire.BandHung, "a")
+	w.eventually("why one is suspected is told", func() bool {
+		code, body := ask(explain.JudgementPath + "?server=" + server.name())
+		return code == http.StatusOK && strings.Contains(body, `"state":"Suspect"`) && strings.Contains(body, `"controller":"one"`)
+	})
+	w.sessions(server.name(), server.record.Incarnation, "apps", "phone-1")
+	if code, body := ask(explain.SessionsPath + "?client=phone-1"); code != http.StatusOK || !strings.Contains(body, server.name()) {
+		t.Errorf("where a client is: %d %s", code, body)
+	}
 }

@@ -64,26 +64,29 @@ func (c *Controllers) makeReconcilers() error {
 
 // run is everything but the reconcilers. The manager begins it when its caches run.
 func (c *Controllers) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.book.Watch(ctx, c.cfg.Store, c.cfg.Namespace) })
+	g, parts := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.book.Watch(parts, c.cfg.Store, c.cfg.Namespace) })
 	g.Go(func() error {
-		if err := c.watchKubernetes(ctx); err != nil {
+		if err := c.watchKubernetes(parts); err != nil {
 			return err
 		}
 		// Only from here on: who doesn't know who there is must neither judge nor lead.
-		g.Go(func() error { return c.seat.Run(ctx) })
-		g.Go(func() error { return c.orphans.Run(ctx) })
-		g.Go(func() error { return c.serve(ctx) })
-		return c.judge.Run(ctx)
+		g.Go(func() error { return c.seat.Run(parts) })
+		g.Go(func() error { return c.orphans.Run(parts) })
+		g.Go(func() error { return c.serve(parts) })
+		return c.judge.Run(parts)
 	})
-	return g.Wait()
+	if err := g.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return nil // what ends with the context has not failed
 }
 
 // watchKubernetes returns when the caches of all that is judged are filled.
 func (c *Controllers) watchKubernetes(ctx context.Context) error {
 	for _, w := range []struct {
 		object  client.Object
-		changed func(old, new any) bool
+		changed func(before, after any) bool
 		do      func()
 	}{
 		{&v1alpha1.Presence{}, presenceChanged, c.judge.Enrol},
@@ -93,15 +96,12 @@ func (c *Controllers) watchKubernetes(ctx context.Context) error {
 	} {
 		informer, err := c.manager.GetCache().GetInformer(ctx, w.object)
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			return err
 		}
 		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc: func(any) { w.do() },
-			UpdateFunc: func(old, new any) {
-				if w.changed(old, new) {
+			UpdateFunc: func(before, after any) {
+				if w.changed(before, after) {
 					w.do()
 				}
 			},
@@ -201,18 +201,18 @@ func (k *kicker) kick(key types.NamespacedName) {
 	}
 }
 
-func presenceChanged(old, new any) bool {
-	a, b := old.(*v1alpha1.Presence), new.(*v1alpha1.Presence)
+func presenceChanged(before, after any) bool {
+	a, b := before.(*v1alpha1.Presence), after.(*v1alpha1.Presence)
 	return a.UID != b.UID || a.Generation != b.Generation || !maps.Equal(a.Annotations, b.Annotations)
 }
 
-func podChanged(old, new any) bool {
-	a, b := old.(*corev1.Pod), new.(*corev1.Pod)
+func podChanged(before, after any) bool {
+	a, b := before.(*corev1.Pod), after.(*corev1.Pod)
 	return judge.PodOf(a) != judge.PodOf(b) || a.Status.Phase != b.Status.Phase || !maps.Equal(a.Labels, b.Labels)
 }
 
-func nodeChanged(old, new any) bool {
-	return !maps.Equal(old.(*corev1.Node).Labels, new.(*corev1.Node).Labels)
+func nodeChanged(before, after any) bool {
+	return !maps.Equal(before.(*corev1.Node).Labels, after.(*corev1.Node).Labels)
 }
 
 // slimPod keeps what is looked at of a pod: there may be many thousands.

@@ -95,10 +95,10 @@ func (f *Follower) Reconcile(_ context.Context, req reconcile.Request) (reconcil
 		return reconcile.Result{}, nil
 	}
 	after, err := f.follow(t, req.NamespacedName)
-	if err != nil && t.Context.Err() != nil {
-		return reconcile.Result{}, nil // the next leader goes on
+	if t.Context.Err() == nil {
+		return reconcile.Result{RequeueAfter: after}, err
 	}
-	return reconcile.Result{RequeueAfter: after}, err
+	return reconcile.Result{}, nil // the next leader goes on
 }
 
 // expect says how a Failover that is about to be created is to be carried out.

@@ -22,14 +22,14 @@ const History = 20
 
 // compare tells whether two statuses are the same, and whether they differ in
 // more than counts.
-func compare(old, new v1alpha1.FailoverStatus) (same, urgent bool) {
-	if equality.Semantic.DeepEqual(old, new) {
+func compare(old, now v1alpha1.FailoverStatus) (same, urgent bool) {
+	if equality.Semantic.DeepEqual(old, now) {
 		return true, false
 	}
-	if (old.FirstMovedAt == nil) != (new.FirstMovedAt == nil) {
+	if (old.FirstMovedAt == nil) != (now.FirstMovedAt == nil) {
 		return false, true
 	}
-	for _, c := range new.Conditions {
+	for _, c := range now.Conditions {
 		was := meta.FindStatusCondition(old.Conditions, c.Type)
 		if was == nil || was.Status != c.Status || was.Reason != c.Reason {
 			return false, true

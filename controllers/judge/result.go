@@ -36,6 +36,10 @@ type Population struct {
 	// Pods and Decision are those of Servers.
 	Pods     []Pod
 	Decision plan.Decision
+	// world, policy and evidence are what servers were judged on.
+	world    verdict.World
+	policy   verdict.ServerPolicy
+	evidence map[string]verdict.ServerEvidence
 	// fleet and active are what was planned on.
 	fleet  []plan.Server
 	active []plan.Active

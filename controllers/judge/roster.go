@@ -122,11 +122,7 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 			pop.why = "spec.nodes is honoured in the installation's namespace only, which is " + namespace + "."
 			return pop, nil
 		}
-		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.Nodes.Selector)
-		if err != nil {
-			pop.refused, pop.why = v1alpha1.ReasonInvalidSelector, err.Error()
-			return pop, nil
-		}
+		selector := pop.selector(&p.Spec.Nodes.Selector)
 		for _, n := range r.nodes {
 			if selector.Matches(n.labels) {
 				pop.nodes = append(pop.nodes, n.name)
@@ -134,13 +130,9 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 		}
 		slices.Sort(pop.nodes)
 	case v1alpha1.SubjectServers:
-		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.Servers.Selector)
-		if err != nil {
-			pop.refused, pop.why = v1alpha1.ReasonInvalidSelector, err.Error()
-			return pop, nil
-		}
+		selector := pop.selector(&p.Spec.Servers.Selector)
 		var pods corev1.PodList
-		err = cache.List(ctx, &pods, client.InNamespace(p.Namespace),
+		err := cache.List(ctx, &pods, client.InNamespace(p.Namespace),
 			client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy)
 		if err != nil {
 			return pop, fmt.Errorf("listing the pods of Presence %s/%s: %w", p.Namespace, p.Name, err)
@@ -164,6 +156,17 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 		}
 	}
 	return pop, nil
+}
+
+// selector reads a selector. One that can't be read selects nothing, and has the
+// Presence refused.
+func (p *population) selector(s *metav1.LabelSelector) labels.Selector {
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		p.refused, p.why = v1alpha1.ReasonInvalidSelector, err.Error()
+		return labels.Nothing()
+	}
+	return selector
 }
 
 // PodOf is what matters here of a pod.

@@ -54,6 +54,10 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 		MinHealthy: func(total int) int { return scaled(spec.Failover.MinHealthy, total, true) },
 	}
 	pop.Judgement = verdict.Servers(w, policy, ev, last.Verdicts, last.Brake)
+	pop.world, pop.policy, pop.evidence = w, policy, make(map[string]verdict.ServerEvidence, len(ev))
+	for _, e := range ev {
+		pop.evidence[e.Name] = e
+	}
 	for name, v := range pop.Judgement.Verdicts {
 		if v.State == verdict.Alive {
 			j.alive[name] = w.Now
@@ -90,7 +94,7 @@ func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, fa
 		MaxServers: func(total int) int { return scaled(spec.MaxServers, total, false) },
 		Rate:       float64(spec.ClientsPerSecond),
 	}
-	pop.Decision = plan.Failovers(r.World.Now, policy, pop.Judgement.Brake.Or(r.Nodes.Brake), pop.fleet, pop.active)
+	pop.Decision = plan.Failovers(r.World.Now, policy, pop.brake(r), pop.fleet, pop.active)
 }
 
 // planned is one server as the plan sees it.

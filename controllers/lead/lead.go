@@ -90,19 +90,16 @@ func (s *Seat) Run(ctx context.Context) error {
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		leadership, err := s.cfg.Store.Campaign(ctx, s.cfg.ID)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			s.cfg.Logger.Warn("Campaign failed", "err", err)
-			if !wait(ctx, rand.N(backoff)) {
-				return nil
-			}
-			backoff = min(2*backoff, maxBackoff)
+		if err == nil {
+			backoff = minBackoff
+			s.hold(ctx, leadership)
 			continue
 		}
-		backoff = minBackoff
-		s.hold(ctx, leadership)
+		if ctx.Err() == nil {
+			s.cfg.Logger.Warn("Campaign failed", "err", err)
+		}
+		wait(ctx, rand.N(backoff))
+		backoff = min(2*backoff, maxBackoff)
 	}
 	return nil
 }
@@ -138,13 +135,11 @@ func (s *Seat) set(t *Tenure) {
 	s.cfg.Changed()
 }
 
-func wait(ctx context.Context, d time.Duration) bool {
+func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-t.C:
-		return true
 	}
 }

@@ -263,7 +263,7 @@ func progress(failovers []*v1alpha1.Failover, server string) (active bool, ended
 // brakeOf is the brake of the Presence that a server belongs to. Nobody speaks
 // for a server of none, so there a frozen one anywhere counts.
 func brakeOf(r *judge.Result, server string) verdict.Brake {
-	var any verdict.Brake
+	var brake verdict.Brake
 	for _, p := range r.Populations {
 		if p.Subject != v1alpha1.SubjectServers || p.Refused != "" {
 			continue
@@ -271,9 +271,9 @@ func brakeOf(r *judge.Result, server string) verdict.Brake {
 		if _, ok := p.Judgement.Verdicts[server]; ok {
 			return p.Judgement.Brake
 		}
-		any = any.Or(p.Judgement.Brake)
+		brake = brake.Or(p.Judgement.Brake)
 	}
-	return any
+	return brake
 }
 
 func later(a, b time.Time) time.Time {

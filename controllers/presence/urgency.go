@@ -20,16 +20,16 @@ const (
 )
 
 // due is how long a status should wait after the last write before it is
-// written; never: it says nothing new.
-func due(old, new v1alpha1.PresenceStatus) (after time.Duration, never bool) {
+// written; never: it says nothing now.
+func due(old, now v1alpha1.PresenceStatus) (after time.Duration, never bool) {
 	switch {
-	case equality.Semantic.DeepEqual(old, new):
+	case equality.Semantic.DeepEqual(old, now):
 		return 0, true
-	case news(old, new):
+	case news(old, now):
 		return 0, false
-	case moved(old.Counts.Members, new.Counts.Members, new.Counts.Members) ||
-		moved(old.Counts.Alive, new.Counts.Alive, new.Counts.Members) ||
-		moved(old.Counts.Suspect, new.Counts.Suspect, new.Counts.Members):
+	case moved(old.Counts.Members, now.Counts.Members, now.Counts.Members) ||
+		moved(old.Counts.Alive, now.Counts.Alive, now.Counts.Members) ||
+		moved(old.Counts.Suspect, now.Counts.Suspect, now.Counts.Members):
 		return promptly, false
 	default:
 		return lazily, false
@@ -37,28 +37,28 @@ func due(old, new v1alpha1.PresenceStatus) (after time.Duration, never bool) {
 }
 
 // news tells whether a verdict or a condition differs.
-func news(old, new v1alpha1.PresenceStatus) bool {
-	if old.ObservedGeneration != new.ObservedGeneration || old.Mode != new.Mode || old.Reason != new.Reason ||
-		len(old.Conditions) != len(new.Conditions) || len(old.NotAlive) != len(new.NotAlive) {
+func news(old, now v1alpha1.PresenceStatus) bool {
+	if old.ObservedGeneration != now.ObservedGeneration || old.Mode != now.Mode || old.Reason != now.Reason ||
+		len(old.Conditions) != len(now.Conditions) || len(old.NotAlive) != len(now.NotAlive) {
 		return true
 	}
-	for i, m := range new.NotAlive {
+	for i, m := range now.NotAlive {
 		if was := old.NotAlive[i]; was.Name != m.Name || was.State != m.State {
 			return true
 		}
 	}
-	for _, c := range new.Conditions {
+	for _, c := range now.Conditions {
 		was := meta.FindStatusCondition(old.Conditions, c.Type)
 		if was == nil || was.Status != c.Status || was.Reason != c.Reason {
 			return true
 		}
 	}
 	// A population of a few members, all of whom are judged: every one counts.
-	return new.Subject != v1alpha1.SubjectClients && old.Counts.Members != new.Counts.Members
+	return now.Subject != v1alpha1.SubjectClients && old.Counts.Members != now.Counts.Members
 }
 
-func moved(old, new, all int32) bool {
-	d := new - old
+func moved(old, now, all int32) bool {
+	d := now - old
 	if d < 0 {
 		d = -d
 	}
