@@ -1,0 +1,66 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+// orphansEvery is how often lost servers are looked for.
+const orphansEvery = time.Second
+
+// keepOrphans declares those Offline whose server is lost and who came to no
+// other, by the real rule, as controllers/orphans does.
+func (c *controller) keepOrphans() {
+	if c.w.now-c.swept < orphansEvery {
+		return
+	}
+	c.swept = c.w.now
+	brake := c.servers.Brake.Or(c.nodes.Brake)
+	for i, s := range c.w.servers {
+		k := &c.book.known[i]
+		if k.live && len(c.w.lives[i]) < 2 {
+			continue
+		}
+		bad := c.servers.Verdicts[s.name].State.Bad()
+		for _, life := range c.w.lives[i] {
+			if c.w.owned[life] == 0 || k.live && life == k.record.life || !k.live && !bad {
+				delete(c.orphans, life)
+				continue
+			}
+			since, ok := c.orphans[life]
+			if !ok {
+				since = c.w.now
+				c.orphans[life] = since
+			}
+			c.sweep(i, life, since, brake)
+		}
+	}
+}
+
+func (c *controller) sweep(server, life int, since time.Duration, brake verdict.Brake) {
+	session := verdict.Session{ServerLost: epoch.Add(since), Interval: c.w.crowd.interval}
+	for _, f := range c.w.failovers {
+		if f.server != server {
+			continue
+		}
+		if !f.finished {
+			session.Failover = true
+		} else {
+			session.FailoverEnded = epoch.Add(f.completed)
+		}
+	}
+	if v, _ := verdict.Client(c.clock(), c.w.clientPolicy, session, brake); v.State != verdict.Offline {
+		return
+	}
+	for _, x := range c.w.clients {
+		if x.owner != life || x.offline || x.agent {
+			continue
+		}
+		c.w.etcd.write(c.place, c.running, func() {
+			if x.owner == life && !x.offline {
+				x.declareOffline(server)
+			}
+		})
+	}
+}

@@ -1,0 +1,354 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// kindOf a subject of verdicts.
+type kindOf uint8
+
+const (
+	kindServer kindOf = iota
+	kindNode
+)
+
+// lag is how long after the end of a fault a verdict on it may still come
+// without being a mistake: what was seen of it is on its way.
+const lag = 3 * time.Second
+
+// fault is the truth: something is broken from begin to end (-1: still is).
+type fault struct {
+	kind       kindOf
+	subject    int
+	begin, end time.Duration
+	// required: it should be found. Others may be, without being a mistake.
+	required bool
+	// found by Rollcall, and by each of the other judges; -1: not.
+	found time.Duration
+	by    map[string]time.Duration
+	// Of a server: who was on it, how many have left, and when.
+	victims, gone     int
+	firstGone, allOut time.Duration
+}
+
+// tally counts the verdicts of one judge.
+type tally struct {
+	faults []*fault
+	// Verdicts that were wrong, how long they stood, and how many subjects
+	// could have been judged wrongly for how long.
+	mistakes   int
+	mistaken   time.Duration
+	since      map[key]time.Duration // wrong ones that stand
+	standing   map[key]bool          // all that stand
+	killed     int
+	wrongKills int
+}
+
+type key struct {
+	kind    kindOf
+	subject int
+}
+
+func newTally() *tally { return &tally{since: map[key]time.Duration{}, standing: map[key]bool{}} }
+
+// outcome watches a world, and knows the truth.
+type outcome struct {
+	w      *world
+	faults []*fault
+	rivals map[string]*tally
+	own    *tally
+
+	falseDeaths, falseFailovers int
+	offline, wrongOffline       int
+	moves, twice                int
+	peak                        float64
+	serving                     int // servers that take clients
+	out                         []bool
+	changed                     time.Duration // when a fault last began or ended
+	brakes                      int
+	violations                  []string
+
+	inbreach map[string]bool
+	trace    *trace
+}
+
+func newOutcome(w *world) *outcome {
+	return &outcome{
+		w: w, rivals: map[string]*tally{}, own: newTally(), serving: w.set.Servers, out: make([]bool, w.set.Servers), changed: -time.Hour,
+		inbreach: map[string]bool{},
+	}
+}
+
+// fault notes that something breaks now.
+func (o *outcome) fault(kind kindOf, subject int, required bool) *fault {
+	f := &fault{kind: kind, subject: subject, begin: o.w.now, end: -1, required: required, found: -1, by: map[string]time.Duration{}, firstGone: -1, allOut: -1}
+	o.faults = append(o.faults, f)
+	o.changed = o.w.now
+	if kind == kindServer {
+		for _, c := range o.w.clients {
+			if !c.agent && c.server == int32(subject) && c.state == clientOnline {
+				c.victim = true
+				f.victims++
+			}
+		}
+		o.recount()
+	}
+	return f
+}
+
+func (o *outcome) mended(f *fault) {
+	f.end, o.changed = o.w.now, o.w.now
+	if f.kind == kindServer {
+		for _, c := range o.w.clients {
+			if c.victim && c.server == int32(f.subject) {
+				c.victim = false // it may stay
+			}
+		}
+		o.recount()
+	}
+}
+
+// broken tells whether something is, or was of late, wrong with a subject.
+func (o *outcome) broken(kind kindOf, subject int) bool {
+	for _, f := range o.faults {
+		if f.kind == kind && f.subject == subject && (f.end < 0 || o.w.now <= f.end+lag) {
+			return true
+		}
+	}
+	return false
+}
+
+// recount finds how many servers take clients.
+func (o *outcome) recount() {
+	o.serving = 0
+	for i := range o.w.servers {
+		if !o.out[i] && !slices.ContainsFunc(o.faults, func(f *fault) bool { return f.kind == kindServer && f.subject == i && f.end < 0 }) {
+			o.serving++
+		}
+	}
+}
+
+// loaded is told when a server has taken a client.
+func (o *outcome) loaded(s *server) {
+	if o.serving == 0 || len(o.w.clients) == 0 || o.changed < 0 {
+		return
+	}
+	mean := float64(o.w.set.Clients) / float64(o.serving)
+	n := 0
+	if len(o.w.agents) == 0 {
+		n = len(s.sessions)
+	} else {
+		n = len(s.sessions) - 2*len(o.w.agents)/len(o.w.servers)
+	}
+	if mean >= 20 { // below, chance is all
+		o.peak = max(o.peak, float64(n)/mean)
+	}
+}
+
+// moved is told when a client has come to another server than its last.
+func (o *outcome) moved(c *client, to *server) {
+	now := o.w.now
+	o.moves++
+	c.moves++
+	if c.moves == 2 {
+		o.twice++
+	}
+	if c.moves > 1 && now-c.movedAt < 30*time.Second && o.changed < c.movedAt && !o.broken(kindServer, int(c.server)) {
+		o.breach("a client is moved twice within 30s without a new fault")
+	}
+	c.movedAt = now
+	if !c.victim {
+		return
+	}
+	c.victim = false
+	for _, f := range slices.Backward(o.faults) {
+		if f.kind == kindServer && f.subject == int(c.server) && f.gone < f.victims {
+			if f.gone == 0 {
+				f.firstGone = now
+			}
+			if f.gone++; f.gone == f.victims {
+				f.allOut = now
+			}
+			return
+		}
+	}
+}
+
+func (o *outcome) falseOffline(*client) {
+	o.wrongOffline++
+	o.breach("a client that is there is called Offline")
+}
+
+// verdict notes what a judge says of a subject.
+func (o *outcome) verdict(t *tally, name string, kind kindOf, subject int, bad bool) {
+	k := key{kind, subject}
+	if bad == t.standing[k] {
+		return
+	}
+	t.standing[k] = bad
+	if o.trace != nil {
+		o.trace.verdict(o.w.now, name, kind, subject, bad)
+	}
+	if !bad {
+		delete(t.standing, k)
+		if since, wrong := t.since[k]; wrong {
+			t.mistaken += o.w.now - since
+			delete(t.since, k)
+		}
+		return
+	}
+	if !o.broken(kind, subject) {
+		t.mistakes++
+		t.since[k] = o.w.now
+		if t == o.own && kind == kindNode {
+			o.falseDeaths++
+		}
+		return
+	}
+	for _, f := range o.faults {
+		if f.kind != kind || f.subject != subject || f.end >= 0 && o.w.now > f.end+lag {
+			continue
+		}
+		if t == o.own {
+			if f.found < 0 {
+				f.found = o.w.now
+			}
+		} else if _, known := f.by[name]; !known {
+			f.by[name] = o.w.now
+		}
+	}
+}
+
+// judged takes the verdicts of the leader.
+func (o *outcome) judged(c *controller) {
+	for i, s := range o.w.servers {
+		if v := c.servers.Verdicts[s.name]; v.State != "" {
+			o.verdict(o.own, "rollcall", kindServer, i, v.State.Bad())
+		}
+	}
+	for i := range o.w.agents {
+		if v := c.nodes.Verdicts[nodeName(i)]; v.State != "" {
+			o.verdict(o.own, "rollcall", kindNode, i, v.State == verdict.Dead)
+		}
+	}
+	if c.servers.Brake.Frozen || c.nodes.Brake.Frozen {
+		o.brakes++
+	}
+}
+
+// opened checks a decision: it must have two independent witnesses, a brake
+// that is off, room, and a reason in the truth.
+func (o *outcome) opened(c *controller, f *failover, m *plan.Move) {
+	if o.trace != nil {
+		o.trace.note(o.w.now, fmt.Sprintf("Failover of %s (%s)", m.Server, m.Reason))
+	}
+	if c.servers.Brake.Frozen || c.nodes.Brake.Frozen {
+		o.breach("a Failover is opened under the brake")
+	}
+	if m.Reason == plan.Returned {
+		return
+	}
+	if !o.broken(kindServer, f.server) {
+		o.falseFailovers++
+	}
+	v := c.servers.Verdicts[m.Server]
+	if !witnessed(c.w, &v) {
+		o.breach(fmt.Sprintf("a Failover rests on %v alone", v.Witnesses))
+	}
+	out := 0
+	for _, x := range c.fleet {
+		if x.Out {
+			out++
+		}
+	}
+	for _, x := range o.w.failovers {
+		if !x.finished && x.drains() && !c.fleet[x.server].Out {
+			out++
+		}
+	}
+	if allowed := max(1, len(o.w.servers)/10); out > allowed {
+		o.breach(fmt.Sprintf("%d servers are out at once", out))
+	}
+	total, alive := 0, 0
+	for _, x := range c.fleet {
+		if x.Verdict.State == verdict.Alive && !x.Out {
+			total += x.Sessions
+			alive++
+		}
+	}
+	for _, t := range f.targets {
+		after := c.fleet[t.server].Sessions + t.weight
+		mean := float64(total+m.Clients) / float64(max(alive, 1))
+		if float64(after) > plan.MaxOver*mean+1 && len(f.targets) > 1 || after > o.w.set.Capacity {
+			o.breach("a receiver is planned above its cap")
+		}
+	}
+}
+
+// witnessed tells whether a verdict rests on two independent sources.
+func witnessed(w *world, v *verdict.Verdict) bool {
+	zones, names := map[int]bool{}, 0
+	for _, x := range v.Witnesses {
+		var n int
+		if _, err := fmt.Sscanf(x, "node-%d", &n); err != nil {
+			return len(v.Witnesses) >= 2 // a second kind of evidence
+		}
+		zones[w.net.zone(n)] = true
+		names++
+	}
+	return len(zones) >= 2 || names >= 2 && w.net.zones == 1
+}
+
+func (o *outcome) decided(c *controller, d *plan.Decision) {
+	if o.trace != nil && d.Blocked != "" {
+		o.trace.blocked(o.w.now, d.Blocked)
+	}
+	if (c.servers.Brake.Frozen || c.nodes.Brake.Frozen) && len(d.Moves) > 0 {
+		o.breach("moves are decided under the brake")
+	}
+}
+
+func (o *outcome) drained(f *failover) {
+	if f.drains() {
+		o.out[f.server] = true
+		o.recount()
+	}
+}
+
+func (o *outcome) admitted(server int) {
+	o.out[server] = false
+	o.changed = o.w.now
+	o.recount()
+}
+
+func (o *outcome) ended(f *failover) {
+	if o.trace != nil {
+		o.trace.note(o.w.now, fmt.Sprintf("Failover of server-%d: %s, %d moved", f.server, f.outcome, f.moved))
+	}
+}
+
+func (o *outcome) band(p *prober, b wire.Band) {
+	if o.trace != nil {
+		o.trace.seen(o.w.now, p, b)
+	}
+}
+
+func (o *outcome) mark(s *Step) {
+	if o.trace != nil {
+		o.trace.note(o.w.now, s.Verb+" "+s.Subject)
+	}
+}
+
+// breach notes that a promise was broken, once of its kind.
+func (o *outcome) breach(what string) {
+	if !o.inbreach[what] {
+		o.inbreach[what] = true
+		o.violations = append(o.violations, fmt.Sprintf("%.3fs: %s", o.w.now.Seconds(), what))
+	}
+}
