@@ -21,6 +21,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -144,6 +145,7 @@ func (c *Controllers) makeManager() error {
 	within := shutdown
 	m, err := manager.New(rc, manager.Options{
 		Scheme:                  scheme,
+		MapperProvider:          kinds,
 		Logger:                  logr.FromSlogHandler(c.cfg.Logger.Handler()),
 		LeaderElection:          false, // it lives in etcd: package lead
 		Metrics:                 metricsserver.Options{BindAddress: c.cfg.MetricsAddress},
@@ -172,7 +174,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "defaultPresence")
+		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "defaultPresence", "watch")
 	if err != nil {
 		return err
 	}
@@ -227,6 +229,17 @@ func (c *Controllers) Leading() bool { return c.seat.Current() != nil }
 
 // Handle adds what people may ask this replica: see package explain.
 func (c *Controllers) Handle(mux *http.ServeMux) { c.questions.Register(mux) }
+
+// kinds maps those that the controllers use. They are known, so that an API
+// server that is away need not be asked, nor one whose discovery is broken.
+func kinds(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+	m := meta.NewDefaultRESTMapper(nil)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	m.Add(v1alpha1.GroupVersion.WithKind("Presence"), meta.RESTScopeNamespace)
+	m.Add(v1alpha1.GroupVersion.WithKind("Failover"), meta.RESTScopeNamespace)
+	return m, nil
+}
 
 // Run runs the controllers until the context ends. While the API server or the
 // store is away it goes on, and is not Ready.

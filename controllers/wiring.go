@@ -11,6 +11,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -94,7 +95,12 @@ func (c *Controllers) watchKubernetes(ctx context.Context) error {
 		{&corev1.Node{}, nodeChanged, c.judge.Enrol},
 		{&v1alpha1.Failover{}, func(_, _ any) bool { return true }, c.book.Touch},
 	} {
-		informer, err := c.manager.GetCache().GetInformer(ctx, w.object)
+		var informer cache.Informer
+		// An API server that is away, or doesn't know our kinds yet, is waited for.
+		err := c.retry.Do(ctx, "watch", func(ctx context.Context) (err error) {
+			informer, err = c.manager.GetCache().GetInformer(ctx, w.object)
+			return err
+		})
 		if err != nil {
 			return err
 		}
