@@ -134,7 +134,7 @@ func (o *switchOptions) throw(ctx context.Context, done string, do func(context.
 	if err != nil {
 		return away(err, unchanged)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	was, err := readPause(ctx, s)
 	if err != nil {
 		return away(err, unchanged)
