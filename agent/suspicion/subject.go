@@ -16,9 +16,10 @@ import (
 const (
 	// PingEvery is the time between pings of an agent that answers, and
 	// DoubtEvery of one that doesn't: a silent machine is known for dead after
-	// 1.6 to 2.2 s, about when its sessions end.
-	PingEvery  = 600 * time.Millisecond
-	DoubtEvery = 100 * time.Millisecond
+	// 1.6 to 2.3 s, about when its sessions end. Pings are most of what an idle
+	// agent costs.
+	PingEvery  = 800 * time.Millisecond
+	DoubtEvery = 80 * time.Millisecond
 	// PingsUntilSuspect in a row must stay unanswered before that is told: with
 	// 30 % of packets lost (half of the pings), 1 in 250 does so by chance.
 	PingsUntilSuspect = 8

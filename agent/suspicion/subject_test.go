@@ -81,29 +81,29 @@ func TestSubject(t *testing.T) {
 		"an agent that answers is alive": {
 			[]phase{ok}, "alive@10"},
 		"a machine without any sign is dead in about 2 s": {
-			[]phase{ok, {lasts: 4 * sec}}, "alive@10 suspect@5100 dead@5800"},
+			[]phase{ok, {lasts: 4 * sec}}, "alive@10 suspect@4780 dead@5460"},
 		"an agent that is silent on a machine that answers is down": {
-			[]phase{ok, {lasts: 4 * sec, contact: ContactMade}}, "alive@10 suspect@5100 agentDown@5800"},
+			[]phase{ok, {lasts: 4 * sec, contact: ContactMade}}, "alive@10 suspect@4780 agentDown@5340"},
 		"an agent that can't be told from a dead machine stays suspect": {
-			[]phase{ok, {lasts: 4 * sec, contact: ContactUnknown}}, "alive@10 suspect@5100"},
+			[]phase{ok, {lasts: 4 * sec, contact: ContactUnknown}}, "alive@10 suspect@4780"},
 		"a short silence is nothing": {
 			[]phase{ok, {lasts: 600 * time.Millisecond}, ok}, "alive@10"},
 		"any answer ends all doubt": {
-			[]phase{ok, {lasts: 4 * sec}, ok}, "alive@10 suspect@5100 dead@5800 alive@8860"},
+			[]phase{ok, {lasts: 4 * sec}, ok}, "alive@10 suspect@4780 dead@5460 alive@8520"},
 		"a machine that dies under its dead agent is dead": {
-			[]phase{ok, {lasts: 4 * sec, contact: ContactMade}, {lasts: 5 * sec}}, "alive@10 suspect@5100 agentDown@5800 dead@11450"},
+			[]phase{ok, {lasts: 4 * sec, contact: ContactMade}, {lasts: 5 * sec}}, "alive@10 suspect@4780 agentDown@5340 dead@10960"},
 		"a machine that comes back without its agent is agentDown": {
-			[]phase{ok, {lasts: 4 * sec}, {lasts: 4 * sec, contact: ContactMade}}, "alive@10 suspect@5100 dead@5800 agentDown@8960"},
+			[]phase{ok, {lasts: 4 * sec}, {lasts: 4 * sec, contact: ContactMade}}, "alive@10 suspect@4780 dead@5460 agentDown@8470"},
 		"gossip's loss makes it look at once, and nothing else": {
-			[]phase{ok, {lasts: 4 * sec, lost: true}}, "alive@10 suspect@4900 dead@5600"},
+			[]phase{ok, {lasts: 4 * sec, lost: true}}, "alive@10 suspect@4780 dead@5460"},
 		"gossip's loss of an agent that answers is nothing": {
 			[]phase{ok, {lasts: 4 * sec, lost: true, answers: true}}, "alive@10"},
 		"a goodbye is believed, and silence after it means nothing": {
-			[]phase{ok, {lasts: 30 * sec, left: true}, ok}, "alive@10 left@4000 alive@34210"},
+			[]phase{ok, {lasts: 30 * sec, left: true}, ok}, "alive@10 left@4000 alive@34010"},
 		"a node that never answered is judged as well": {
-			[]phase{{lasts: 4 * sec}}, "suspect@900 dead@1600"},
+			[]phase{{lasts: 4 * sec}}, "suspect@780 dead@1460"},
 		"silence while the reporter did not run is its own": {
-			[]phase{ok, {lasts: 1200 * time.Millisecond}, {lasts: sec, stalled: true}, ok}, "alive@10 suspect@5100 alive@6210"},
+			[]phase{ok, {lasts: 1200 * time.Millisecond}, {lasts: sec, stalled: true}, ok}, "alive@10 suspect@4780 alive@6230"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Unix(1000, 0)
