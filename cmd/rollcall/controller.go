@@ -47,7 +47,7 @@ func controllerCommand() *cobra.Command {
 					return err
 				}
 				group.Go(func() error { return manager.Run(ctx) })
-				group.Go(func() error { return o.serveHTTP(ctx, metrics, manager.Ready, nil) })
+				group.Go(func() error { return o.serveHTTP(ctx, metrics, manager.Ready, manager.Handle) })
 				return nil
 			})
 		},
