@@ -22,6 +22,7 @@ func Nodes(w World, ev []NodeEvidence, prev map[string]Verdict, prevBrake Brake)
 		if !v.Recovering.IsZero() {
 			j.Next = earliest(j.Next, v.Recovering.Add(NodeRecovery))
 		}
+		j.Next = earliest(j.Next, judge.grown)
 		if v.State == Left {
 			continue
 		}
@@ -44,6 +45,7 @@ type nodeJudge struct {
 	// zoned: two zones have a live reporter, so that two zones must agree.
 	zoned     bool
 	reporters int
+	grown     time.Time // when the first of those that are too young will count
 }
 
 // beats is what servers that are Alive say of an agent's sessions. What the
@@ -102,7 +104,7 @@ func (j *nodeJudge) count(e *NodeEvidence) {
 
 	j.alive, j.suspect, j.dead, j.down, j.left = j.alive[:0], j.suspect[:0], j.dead[:0], j.down[:0], j.left[:0]
 	j.reporters = len(e.Reporters)
-	j.zoned = false
+	j.zoned, j.grown = false, time.Time{}
 	var live *Observer
 	for i := range e.Reporters {
 		r := &e.Reporters[i]
@@ -116,6 +118,10 @@ func (j *nodeJudge) count(e *NodeEvidence) {
 			j.zoned = true
 		}
 		if word == nil || !word.Healthy {
+			continue
+		}
+		if young(j.w.Now, word.Booted) {
+			j.grown = earliest(j.grown, word.Booted.Add(AuthorWindow))
 			continue
 		}
 		said := voice{*r, word.Seen}

@@ -35,6 +35,7 @@ func drawServer(t *rapid.T, name string, now time.Time) verdict.ServerEvidence {
 		Lease:      rapid.SampledFrom([]verdict.Lease{"", verdict.LeaseLive, verdict.LeaseLive, verdict.LeaseGone}).Draw(t, "lease"),
 		NodeState:  rapid.SampledFrom(states).Draw(t, "node"),
 		LeftLate:   rapid.SampledFrom([]int{0, 0, 0, 2, 3, 40}).Draw(t, "left"),
+		LeftBroken: rapid.SampledFrom([]int{0, 0, 0, 2, 3, 40}).Draw(t, "broken"),
 		Sessions:   rapid.SampledFrom([]int{0, 100, 2000}).Draw(t, "sessions"),
 		QueueDelay: rapid.SampledFrom([]time.Duration{0, 0, 0, 100 * time.Millisecond, time.Second}).Draw(t, "queue"),
 		Assigned:   drawObservers(t, "observers"),
@@ -47,11 +48,21 @@ func drawServer(t *rapid.T, name string, now time.Time) verdict.ServerEvidence {
 			Observer: o, Band: rapid.SampledFrom(bands).Draw(t, "band"),
 			Seen:        now.Add(-time.Duration(rapid.IntRange(0, 8000).Draw(t, "ago")) * time.Millisecond),
 			Incarnation: rapid.SampledFrom([]string{"", "1", "1", "1", "2"}).Draw(t, "spokenTo"),
-			Healthy:     !rarely(t, "unwell"), Online: !rarely(t, "offline"),
+			Healthy:     !rarely(t, "unwell"), Online: !rarely(t, "offline"), Booted: drawBoot(t, now),
 		})
 	}
 	return e
 }
+
+// drawBoot is when an author's life was first heard of: of most long ago.
+func drawBoot(t *rapid.T, now time.Time) time.Time {
+	if !rarely(t, "young") {
+		return time.Time{}
+	}
+	return now.Add(-time.Duration(rapid.IntRange(0, 6000).Draw(t, "boot")) * time.Millisecond)
+}
+
+func grown(now, booted time.Time) bool { return booted.IsZero() || now.Sub(booted) >= 3*time.Second }
 
 func drawWorld(t *rapid.T, now time.Time) verdict.World {
 	w := verdict.World{Now: now, Warm: !rarely(t, "cold"), Paused: rarely(t, "stop")}
@@ -136,7 +147,7 @@ func checkServers(t *rapid.T, w verdict.World, ev []verdict.ServerEvidence, last
 			t.Fatalf("%s became %s without a proof", e.Name, v.State)
 		case v.Proven:
 			twoWitnesses(t, w, e, v)
-		case (was.State.Bad() || was.Held.Bad()) && v.State == verdict.Alive && said2(e, "ok") < len(e.Assigned)/2+1:
+		case (was.State.Bad() || was.Held.Bad()) && v.State == verdict.Alive && said2(w.Now, e, "ok") < len(e.Assigned)/2+1:
 			t.Fatalf("%s recovered without a majority", e.Name)
 		}
 		if v.State.Bad() || v.State == verdict.Suspect {
@@ -174,12 +185,12 @@ func checkServers(t *rapid.T, w verdict.World, ev []verdict.ServerEvidence, last
 }
 
 // said2 counts the assigned whose word counts and is one of the bands.
-func said2(e verdict.ServerEvidence, bands ...string) int { return len(speakers(e, bands...)) }
+func said2(now time.Time, e verdict.ServerEvidence, bands ...string) int { return len(speakers(now, e, bands...)) }
 
-func speakers(e verdict.ServerEvidence, bands ...string) (l []verdict.Observer) {
+func speakers(now time.Time, e verdict.ServerEvidence, bands ...string) (l []verdict.Observer) {
 	for _, o := range e.Observations {
 		current := o.Incarnation == "" || e.Incarnation == "" || o.Incarnation == e.Incarnation
-		if o.Online && o.Healthy && current && slices.Contains(bands, o.Band) && slices.Contains(e.Assigned, o.Observer) {
+		if o.Online && o.Healthy && grown(now, o.Booted) && current && slices.Contains(bands, o.Band) && slices.Contains(e.Assigned, o.Observer) {
 			l = append(l, o.Observer)
 		}
 	}
@@ -189,9 +200,10 @@ func speakers(e verdict.ServerEvidence, bands ...string) (l []verdict.Observer) 
 // twoWitnesses demands two observers of different failure domains and a
 // majority, or one and another kind of evidence: said again, slowly.
 func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdict.Verdict) {
-	accusers := speakers(e, "refused", "unreachable")
+	now := w.Now
+	accusers := speakers(now, e, "refused", "unreachable")
 	if v.State == verdict.Overloaded {
-		accusers = speakers(e, "slow", "hung")
+		accusers = speakers(now, e, "slow", "hung")
 	}
 	zones, assigned := map[string]bool{}, map[string]bool{}
 	for _, o := range e.Assigned {
@@ -208,6 +220,9 @@ func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdi
 	storeWell := w.StoreAway < verdict.StoreAwayLimit && (w.StoreBack.IsZero() || w.Now.Sub(w.StoreBack) >= verdict.StoreAwayLimit)
 	leaseGone := e.Lease == verdict.LeaseGone && storeWell
 	other := leaseGone || e.NodeState == verdict.Dead
+	if v.Reason == verdict.ReasonRefused {
+		other = other || e.LeftBroken >= 3
+	}
 	if v.State == verdict.Overloaded {
 		other = leaseGone || e.QueueDelay > verdict.DefaultAnswerTime || e.LeftLate >= 3
 	}
@@ -240,7 +255,7 @@ func TestNodesUnderRandomEvidence(t *testing.T) {
 					t.Fatalf("%s became Dead without a proof", e.Name)
 				}
 				if v.Proven {
-					provenNode(t, e, v)
+					provenNode(t, now, e, v)
 				}
 			}
 			if lost > 1 && float64(lost) > 0.15*float64(len(ev)) && !j.Brake.Frozen {
@@ -276,7 +291,7 @@ func drawNode(t *rapid.T, name string, now time.Time) verdict.NodeEvidence {
 	for _, r := range e.Reporters {
 		if !rarely(t, "mute") {
 			e.Words = append(e.Words, verdict.Word{Reporter: r, Says: rapid.SampledFrom(said).Draw(t, "says"), Seen: ago(),
-				Healthy: !rarely(t, "unwell"), Online: !rarely(t, "offline")})
+				Healthy: !rarely(t, "unwell"), Online: !rarely(t, "offline"), Booted: drawBoot(t, now)})
 		}
 	}
 	return e
@@ -284,10 +299,10 @@ func drawNode(t *rapid.T, name string, now time.Time) verdict.NodeEvidence {
 
 // provenNode demands that beats stopped where somebody can tell, that two
 // reporters hold the node dead and that nobody knows better.
-func provenNode(t *rapid.T, e verdict.NodeEvidence, v verdict.Verdict) {
+func provenNode(t *rapid.T, now time.Time, e verdict.NodeEvidence, v verdict.Verdict) {
 	dead := map[string]bool{}
 	for _, w := range e.Words {
-		if !w.Online || !w.Healthy {
+		if !w.Online || !w.Healthy || !grown(now, w.Booted) {
 			continue
 		}
 		switch w.Says {

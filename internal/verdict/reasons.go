@@ -8,6 +8,9 @@ const (
 
 	// ReasonAnswering: observers get answers in time, and nothing speaks against it.
 	ReasonAnswering = "Answering"
+	// ReasonFlapping: it answers, and has failed so often that it is not let in
+	// again yet.
+	ReasonFlapping = "Flapping"
 	// ReasonNotAnswering: the kernel acknowledges, the program does not answer.
 	ReasonNotAnswering = "NotAnswering"
 	// ReasonAnswersLate: answers come later than the policy's AnswerTime.
@@ -99,6 +102,10 @@ const (
 	// healthy, before anything is done again. It makes a window of the losses:
 	// two within 10 s count together even when the first recovers.
 	ThawAfter = 10 * time.Second
+	// AuthorWindow is how long an agent that has (re)started must have been heard
+	// of before its words count: the longest time that a band rests on, which is
+	// the 3 s without a retransmission that hung asks for.
+	AuthorWindow = 3 * time.Second
 	// LeftLateMin is the least number of clients whose word counts, and
 	// LeftLateShare the least share of the server's sessions, in percent.
 	LeftLateMin   = 3

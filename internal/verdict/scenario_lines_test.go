@@ -20,14 +20,17 @@ func (b *bench) applyWorld(now time.Time, what string) error {
 	case "storeAway":
 		b.awaySince = now
 	case "storeBack":
-		b.awaySince, b.world.StoreAway, b.world.StoreBack = time.Time{}, 0, now
+		if now.Sub(b.awaySince) >= verdict.StoreAwayLimit {
+			b.world.StoreBack = now
+		}
+		b.awaySince = time.Time{}
 	default:
 		return fmt.Errorf("unknown world %q", what)
 	}
 	return nil
 }
 
-func (b *bench) applyObserver(l scenario.Line) error {
+func (b *bench) applyObserver(l scenario.Line, now time.Time) error {
 	s := b.who[l.Subject]
 	if s == nil {
 		s = &[2]bool{true, true}
@@ -39,6 +42,8 @@ func (b *bench) applyObserver(l scenario.Line) error {
 			s[0] = a.Key == "online"
 		case "unwell", "well":
 			s[1] = a.Key == "well"
+		case "restarted":
+			b.booted[l.Subject] = now
 		default:
 			return errUnknown
 		}
@@ -72,6 +77,8 @@ func (b *bench) applyServer(l scenario.Line) error {
 			e.Paused = a.Value == "true"
 		case "leftLate":
 			e.LeftLate, err = strconv.Atoi(a.Value)
+		case "leftBroken":
+			e.LeftBroken, err = strconv.Atoi(a.Value)
 		case "sessions":
 			e.Sessions, err = strconv.Atoi(a.Value)
 		case "queueDelay":

@@ -18,9 +18,9 @@ import (
 //	policy    answer=D recovery=D observers=N minHealthy=N
 //	world     cold | warm | paused | resumed | storeAway | storeBack
 //	server S  node=N observers=N/ZONE,… incarnation=I lease=live|gone nodeState=STATE
-//	          starting terminating paused leftLate=N sessions=N queueDelay=D deleted
+//	          starting terminating paused leftLate=N leftBroken=N sessions=N queueDelay=D deleted
 //	sees S    OBSERVER=BAND[@INCARNATION] …; OBSERVER=nothing takes its word back
-//	observer N  offline | online | unwell | well     (reporters too)
+//	observer N  offline | online | unwell | well | restarted     (reporters too)
 //	node N    reporters=N/ZONE,… goodbye deleted
 //	beats N   SERVER=online|offline[@STATE] …        (the server's own state, else Alive)
 //	word N    REPORTER=WORD …
@@ -38,6 +38,7 @@ type bench struct {
 	policy    verdict.ServerPolicy
 	clients   verdict.ClientPolicy
 	who       map[string]*[2]bool // observers: online, well
+	booted    map[string]time.Time
 	servers   map[string]*verdict.ServerEvidence
 	nodes     map[string]*verdict.NodeEvidence
 	sessions  map[string]*verdict.Session
@@ -48,7 +49,7 @@ type bench struct {
 
 func newBench() *bench {
 	return &bench{
-		world: verdict.World{Warm: true}, who: map[string]*[2]bool{}, servers: map[string]*verdict.ServerEvidence{},
+		world: verdict.World{Warm: true}, who: map[string]*[2]bool{}, booted: map[string]time.Time{}, servers: map[string]*verdict.ServerEvidence{},
 		nodes: map[string]*verdict.NodeEvidence{}, sessions: map[string]*verdict.Session{},
 		last: map[string]verdict.Judgement{}, lastSeen: map[string]verdict.Verdict{}, told: map[string]string{},
 	}
@@ -69,6 +70,7 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 		for i := range c.Observations {
 			o := &c.Observations[i]
 			o.Online, o.Healthy = b.standing(o.Observer.Name)
+			o.Booted = b.booted[o.Observer.Name]
 		}
 		ev = append(ev, c)
 	}
@@ -83,6 +85,7 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 		c.Words = slices.Clone(e.Words)
 		for i := range c.Words {
 			c.Words[i].Online, c.Words[i].Healthy = b.standing(c.Words[i].Reporter.Name)
+			c.Words[i].Booted = b.booted[c.Words[i].Reporter.Name]
 		}
 		for _, r := range c.Reporters { // those that never said a word
 			online, well := b.standing(r.Name)
@@ -164,7 +167,7 @@ func (b *bench) Apply(l scenario.Line) error {
 	case "world":
 		return b.applyWorld(now, l.Subject)
 	case "observer":
-		return b.applyObserver(l)
+		return b.applyObserver(l, now)
 	case "policy":
 		return each(l, func(a scenario.Arg) (err error) {
 			switch a.Key {

@@ -41,6 +41,7 @@ func Servers(w World, p ServerPolicy, ev []ServerEvidence, prev map[string]Verdi
 		if until := v.Recovering.Add(p.Recovery); !v.Recovering.IsZero() {
 			j.Next = earliest(j.Next, until)
 		}
+		j.Next = earliest(earliest(j.Next, v.Suppressed), judge.grown)
 		if e.Starting || e.Terminating {
 			continue // on its way in or out: neither a loss nor a reserve
 		}
@@ -68,7 +69,7 @@ type serverJudge struct {
 }
 
 func (j *serverJudge) judge(e *ServerEvidence, last Verdict, known bool) Verdict {
-	j.count(e)
+	j.count(j.w.Now, e)
 	v := Verdict{Incarnation: e.Incarnation}
 	if v.Incarnation == "" {
 		v.Incarnation = last.Incarnation
@@ -85,6 +86,7 @@ func (j *serverJudge) judge(e *ServerEvidence, last Verdict, known bool) Verdict
 		}
 	}
 	j.exempt(&v, e, was)
+	v.flap(j.w.Now, was, last)
 
 	v.Detected = j.detected(&v, last)
 	v.Since = j.w.Now
@@ -137,6 +139,9 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 		if gone {
 			return say(Dead, ReasonRefused, second(), j.refused)
 		}
+		if enough(e.LeftBroken, e) {
+			return say(Dead, ReasonRefused, witnessBroken, j.refused)
+		}
 	}
 
 	if late := j.late(); late > 0 && v.Answered {
@@ -150,7 +155,7 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 		switch {
 		case j.queueDelay > j.p.AnswerTime:
 			return say(Overloaded, reason, witnessVitals, j.hung, j.slow)
-		case j.clientsComplain(e):
+		case enough(e.LeftLate, e):
 			return say(Overloaded, reason, witnessClients, j.hung, j.slow)
 		case leaseGone && len(j.ok) < j.quorum():
 			// A server that is merely cut off from etcd still answers most.
@@ -170,6 +175,7 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 const (
 	witnessVitals  = "vitals"
 	witnessClients = "clients"
+	witnessBroken  = "clients' connections"
 	witnessLease   = "lease"
 	witnessNode    = "node"
 )
@@ -180,15 +186,17 @@ func (j *serverJudge) words(witness string, e *ServerEvidence) string {
 		return fmt.Sprintf("its own work queue is later than %v", j.p.AnswerTime)
 	case witnessClients:
 		return "clients leave it because its answers are late"
+	case witnessBroken:
+		return "clients come from it whose connection broke"
 	case witnessLease:
 		return "its record in etcd has expired"
 	}
 	return "its node " + e.Node + " is dead"
 }
 
-// clientsComplain tells whether enough clients left because answers were late.
-func (j *serverJudge) clientsComplain(e *ServerEvidence) bool {
-	return e.LeftLate >= max(LeftLateMin, (e.Sessions*LeftLateShare+99)/100)
+// enough tells whether so many clients of a server are worth a word.
+func enough(clients int, e *ServerEvidence) bool {
+	return clients >= max(LeftLateMin, (e.Sessions*LeftLateShare+99)/100)
 }
 
 // recovered decides about a server that was bad and is no longer proven to be:
@@ -243,7 +251,7 @@ func (j *serverJudge) unproven(v *Verdict, e *ServerEvidence) {
 	if j.queueDelay > j.p.AnswerTime {
 		signs = append(signs, witnessVitals)
 	}
-	if j.clientsComplain(e) {
+	if enough(e.LeftLate, e) {
 		signs = append(signs, witnessClients)
 	}
 

@@ -16,6 +16,12 @@
 //     majority is well answered, and means nothing while the store is away, or
 //     has been back for less than StoreAwayLimit.
 //   - A word on another incarnation counts for nothing, be that older or newer.
+//   - A word counts only AuthorWindow after its author's present life was first
+//     heard of. All times are the judge's own: no other clock is believed.
+//   - Clients that say their connection broke corroborate a refusal from one
+//     domain, and nothing else.
+//   - A server that fails again and again is suppressed for a while (penalty.go):
+//     that changes no state, only whether it is let in again.
 //   - A server is never Overloaded before its incarnation has answered somebody.
 //     A judge that warms up, and meets a server for the first time, grants that.
 //   - A Suspect server is healthy, for the brake, while a majority gets answers.
@@ -79,6 +85,13 @@ type Verdict struct {
 	Answered    bool
 	// Held is the bad state of a server that is exempt, and therefore is called Suspect.
 	Held State
+	// Penalty is what a server's failures had added up to at PenaltyAt, when the
+	// last one began; it decays from then on. See penalty.go.
+	Penalty   float64
+	PenaltyAt time.Time
+	// Suppressed is until when a server that fails too often is not let in again
+	// once it is out, however well it answers; zero: it does not fail too often.
+	Suppressed time.Time
 }
 
 // Bad tells whether the state is one that calls for action on a server or node.
@@ -111,6 +124,10 @@ type Observation struct {
 	Band     string // a wire.Band
 	// Seen is when this band was first seen here, by the judge's own clock.
 	Seen time.Time
+	// Booted is when the present life of its author was first heard of here, by
+	// the judge's own clock; zero: before anyone's memory. Its words count from
+	// AuthorWindow after that.
+	Booted time.Time
 	// Incarnation that the observer spoke to last; empty: none yet.
 	Incarnation string
 	// Healthy is false when the observer's own health is poor: it does not count.
@@ -140,6 +157,9 @@ type ServerEvidence struct {
 	// LeftLate counts clients that arrived elsewhere within the last window
 	// and said that this server's answers were late (the clients' word).
 	LeftLate int
+	// LeftBroken counts those that said that their connection to it broke. That
+	// alone says nothing: a client's network may have.
+	LeftBroken int
 	// Sessions that the server held when last seen well; 0: not known. The
 	// clients' word must come from at least 1 % of them.
 	Sessions int
@@ -191,6 +211,7 @@ type Word struct {
 	Reporter        Observer
 	Says            string // a wire.NodeWord
 	Seen            time.Time
+	Booted          time.Time // as of an Observation
 	Healthy, Online bool
 	Detail          string
 }

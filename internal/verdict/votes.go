@@ -28,16 +28,22 @@ type votes struct {
 	lossy, mute                          int // mute: assigned, and says nothing that counts
 
 	queueDelay time.Duration // the greatest that the server told anyone who counts
+
+	grown time.Time // when the first of those that are too young will count; zero: there is none
 }
 
-// count fills v from the evidence; v's slices are used again.
-func (v *votes) count(e *ServerEvidence) {
+// count fills v from the evidence as of now; v's slices are used again.
+func (v *votes) count(now time.Time, e *ServerEvidence) {
 	*v = votes{
 		assigned: len(e.Assigned), zoned: zoned(e.Assigned), queueDelay: e.QueueDelay,
 		ok: v.ok[:0], slow: v.slow[:0], hung: v.hung[:0], refused: v.refused[:0], unreachable: v.unreachable[:0],
 	}
 	for _, who := range e.Assigned {
 		o := wordOf(who.Name, e)
+		if o != nil && young(now, o.Booted) {
+			v.grown = earliest(v.grown, o.Booted.Add(AuthorWindow))
+			o = nil
+		}
 		if o == nil {
 			v.mute++
 			continue
@@ -80,6 +86,11 @@ func wordOf(name string, e *ServerEvidence) *Observation {
 		return o
 	}
 	return nil
+}
+
+// young tells whether an author has been heard of for too short a time.
+func young(now, booted time.Time) bool {
+	return !booted.IsZero() && now.Before(booted.Add(AuthorWindow))
 }
 
 func zoned(all []Observer) bool {
