@@ -1,10 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,24 +12,15 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/store/storetest"
 )
 
-// sayHere carries out a command line, and returns its exit status and what it
-// said on stdout and stderr.
-func sayHere(t *testing.T, environ []string, args ...string) (status int, stdout, stderr string) {
-	t.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := os.Stdout
-	os.Stdout = write
-	defer func() { os.Stdout = old }()
-	status, stderr = runHere(t, environ, args...)
-	write.Close()
-	said, err := io.ReadAll(read)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return status, string(said), stderr
+// sayHere carries out a command line and returns what it says. It leaves the
+// process's own stdout and stderr alone, which etcd's goroutines read.
+func sayHere(ctx context.Context, environ []string, args ...string) (string, error) {
+	var out bytes.Buffer
+	root := rootCommand(environ)
+	root.SetArgs(args)
+	root.SetOut(&out)
+	err := root.ExecuteContext(ctx)
+	return out.String(), err
 }
 
 func TestPauseAndResumeSayWhatWasTheCaseBefore(t *testing.T) {
@@ -59,9 +49,9 @@ func TestPauseAndResumeSayWhatWasTheCaseBefore(t *testing.T) {
 			"Paused, since TIME by bob. It was not paused before. No client is moved until \"rollcall resume\".\n",
 		},
 	} {
-		status, stdout, stderr := sayHere(t, step.environ, step.args...)
-		if got := times.ReplaceAllString(stdout, "TIME"); status != 0 || got != step.says || stderr != "" {
-			t.Fatalf("%s: status %d, %q, stderr %q; want %q", step.name, status, got, stderr, step.says)
+		said, err := sayHere(t.Context(), step.environ, step.args...)
+		if got := times.ReplaceAllString(said, "TIME"); err != nil || got != step.says {
+			t.Fatalf("%s: %q, %v; want %q", step.name, got, err, step.says)
 		}
 	}
 }
@@ -71,9 +61,7 @@ func TestPauseGivesUpWhenEtcdIsAway(t *testing.T) {
 	proxy.Cut()
 	for _, command := range []string{"pause", "resume"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		c := rootCommand(nil)
-		c.SetArgs([]string{command, "--etcd", "http://" + proxy.Endpoints()[0]})
-		err := c.ExecuteContext(ctx)
+		_, err := sayHere(ctx, nil, command, "--etcd", "http://"+proxy.Endpoints()[0])
 		cancel()
 		if !errors.As(err, new(failure)) || !strings.Contains(err.Error(), "has not answered within") ||
 			!strings.Contains(err.Error(), "nothing was changed: check --etcd") {
