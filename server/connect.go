@@ -194,7 +194,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	}
 	if !p.probe {
 		s.recorder.Online(record.Arrival{
-			Key: p.key, Number: attached.Arrival, Proof: m.proof(), Left: reasonLeft(c.User),
+			Key: p.key, Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: reasonLeft(c.User),
 			Session: store.Session{Principal: p.principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds()},
 		})
 		if !s.table.Holds(attached.Session, attached.Arrival) {

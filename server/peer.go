@@ -174,7 +174,7 @@ func (p *peer) beat(m moment) {
 		return
 	}
 	if p.session.Beat(m.stamp.Tick) && !p.probe {
-		p.s.recorder.Packet(p.key, m.revision)
+		p.s.recorder.Packet(p.key, m.revision, m.stamp.Gaps)
 	}
 	if p.pending != nil {
 		p.renew(p.interval, m)

@@ -66,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 	var err error
 	s.recorder, err = record.New(record.Config{
 		Server: s.name, Incarnation: cfg.Incarnation, Store: cfg.Store,
-		Gaps: s.clock.Gaps, Attend: s.attend, Lost: s.lost, Limit: 2 * cfg.Capacity,
+		Gaps: func() uint32 { return s.clock.Stamp().Gaps }, Attend: s.attend, Lost: s.lost, Limit: 2 * cfg.Capacity,
 		Logger: s.log, Registerer: cfg.Registerer,
 	})
 	if err != nil {

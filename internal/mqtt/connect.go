@@ -50,8 +50,8 @@ func PeekVersion(buf []byte) Version {
 	return Version(buf[1+used+6])
 }
 
-// ParseConnect reads a whole frame that is a CONNECT. A protocol that is not
-// spoken gives UnsupportedVersion, and the packet with nothing but Version set.
+// ParseConnect reads a whole frame that is a CONNECT. With an error comes nothing
+// but the Version, where it could be read: to be refused in it.
 func ParseConnect(frame []byte) (Connect, error) {
 	var c Connect
 	r, err := body(frame)
@@ -67,7 +67,7 @@ func ParseConnect(frame []byte) (Connect, error) {
 	case r.err != nil:
 		return Connect{}, r.err
 	case name == "MQIsdp" && c.Version == 3, name == "MQTT" && c.Version != V311 && c.Version != V5:
-		return c, &Error{UnsupportedVersion, "neither 3.1.1 nor 5"}
+		return Connect{Version: c.Version}, &Error{UnsupportedVersion, "neither 3.1.1 nor 5"}
 	case name != "MQTT":
 		return Connect{}, violation("protocol name %q", name) // [MQTT-3.1.2-1]
 	}
@@ -94,7 +94,10 @@ func ParseConnect(frame []byte) (Connect, error) {
 	if c.HasPassword {
 		c.Password = r.binary("password")
 	}
-	return c, r.end()
+	if err := r.end(); err != nil {
+		return Connect{Version: c.Version}, err
+	}
+	return c, nil
 }
 
 func (r *reader) will(flags byte, v Version) *Will {

@@ -123,6 +123,7 @@ func (r *Recorder) take(now time.Time) batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var b batch
+	r.noteAway(now)
 	r.noteGaps()
 	if r.held {
 		return b
@@ -132,7 +133,7 @@ func (r *Recorder) take(now time.Time) batch {
 		e := r.queue[0]
 		r.queue = r.queue[1:]
 		a := e.next()
-		if (a == write || a == read) && !e.online && now.Before(r.goneUntil) {
+		if a == write && !e.online && r.tooSoon(e, now) {
 			later = append(later, e)
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"maps"
 	"sync"
@@ -32,6 +33,7 @@ type Store interface {
 	WriteSessions(ctx context.Context, writes []store.SessionWrite) ([]store.SessionResult, error)
 	ReadSessions(ctx context.Context, keys []store.SessionKey) ([]store.SessionResult, error)
 	WatchSessions(ctx context.Context, from int64) (<-chan store.SessionEvents, error)
+	SessionsOf(ctx context.Context, server, incarnation string) iter.Seq2[store.KeyedSession, error]
 }
 
 // Config is what a Recorder needs. All but Limit and Registerer is required.
@@ -39,8 +41,8 @@ type Config struct {
 	// Server is "namespace/name", Incarnation this life of it.
 	Server, Incarnation string
 	Store               Store
-	// Gaps counts how often this process was stopped, or lost its lease: what
-	// is not written yet is unproven then.
+	// Gaps looks at the clock, and counts how often this process was stopped or
+	// lost its lease: what is not written yet is unproven then.
 	Gaps func() uint32
 	// Attend asks for Packet to be called with the next packets of a client, or
 	// no more. It must not call the Recorder.
@@ -85,9 +87,9 @@ type Recorder struct {
 	// watch has not caught up since.
 	gaps uint32
 	held bool
-	// goneUntil holds back offline records after the store was away: other
-	// servers must have had the time to say that they hold the client.
-	goneUntil time.Time
+	// away: the store is away; back is when it last came back, as far as seen.
+	away      bool
+	back      time.Time
 	watched   int64 // the highest revision that the watch has reached
 	started   chan struct{}
 	start     sync.Once
@@ -103,6 +105,7 @@ type entry struct {
 	// session is what is, or should be, recorded.
 	session  store.Session
 	lastSeen int64
+	silent   bool // it has ended by silence
 	// origin is the incarnation that a takeover takes it from; left is why the
 	// client left there.
 	origin, left string
@@ -147,8 +150,9 @@ type Arrival struct {
 	// Session is what is to be recorded; Server and Incarnation are filled in.
 	Session store.Session
 	// Proof is the revision that the store knew when the client's packet was
-	// read; 0 where the packet proves nothing.
+	// read, and Gaps how many gaps there had been; 0 where the packet proves nothing.
 	Proof int64
+	Gaps  uint32
 	// Left is why the client left its last server, where it says so (wire.Left…).
 	Left string
 }
@@ -167,7 +171,7 @@ func (r *Recorder) Online(a Arrival) {
 		if len(a.Session.Attributes) == 0 {
 			a.Session.Attributes = e.session.Attributes // known until the session ends
 		}
-		e.connect(a.Proof, !same(e.session, a.Session))
+		e.connect(r.still(a.Proof, a.Gaps), !same(e.session, a.Session))
 		e.arrival, e.session, e.left = a.Number, a.Session, a.Left
 		return e
 	})
@@ -196,19 +200,28 @@ func (r *Recorder) Renew(key store.SessionKey, arrival uint64, interval time.Dur
 }
 
 // Packet says that a packet of a client was read when the store knew the
-// revision proof; 0 where it proves nothing.
-func (r *Recorder) Packet(key store.SessionKey, proof int64) {
+// revision proof, and when there had been so many gaps.
+func (r *Recorder) Packet(key store.SessionKey, proof int64, gaps uint32) {
 	r.change(key, func() *entry {
 		e := r.entries[key]
 		if e != nil {
-			e.packet(proof)
+			e.packet(r.still(proof, gaps))
 		}
 		return e
 	})
 }
 
+// still is what a packet proves yet: nothing, where there was a gap between its
+// reading and now; r.mu is held.
+func (r *Recorder) still(proof int64, gaps uint32) int64 {
+	if gaps != r.gaps {
+		return 0
+	}
+	return proof
+}
+
 // Offline says that the session of that arrival has ended; lastSeen is when
-// the client last beat.
+// the client last beat: now, where it left on purpose.
 func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen time.Time) {
 	r.change(key, func() *entry {
 		e := r.entries[key]
@@ -216,7 +229,7 @@ func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen t
 			return nil
 		}
 		e.leave()
-		e.session.Since, e.lastSeen = now.UnixMilli(), lastSeen.UnixMilli()
+		e.session.Since, e.lastSeen, e.silent = now.UnixMilli(), lastSeen.UnixMilli(), lastSeen.Before(now)
 		return e
 	})
 }
@@ -224,6 +237,7 @@ func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen t
 // change applies f to an entry, and does what is to be done then.
 func (r *Recorder) change(key store.SessionKey, f func() *entry) {
 	r.mu.Lock()
+	r.noteGaps()
 	e := f()
 	var why Loss
 	var arrival uint64

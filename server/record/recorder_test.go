@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"testing"
 	"time"
@@ -203,6 +204,16 @@ func (h *host) RequestProgress(context.Context) error { return nil }
 func (h *host) NewBucket(context.Context, string, string) (store.Bucket, error) {
 	return store.Bucket{ID: 1}, nil
 }
+func (h *host) SessionsOf(_ context.Context, _, incarnation string) iter.Seq2[store.KeyedSession, error] {
+	return func(yield func(store.KeyedSession, error) bool) {
+		for _, c := range h.w.clients {
+			r, ok := h.w.records[c.name]
+			if ok && !r.Offline && r.Incarnation == incarnation && !yield(store.KeyedSession{Key: key(c.name), Session: &r.Session, Revision: r.rev}, nil) {
+				return
+			}
+		}
+	}
+}
 func (h *host) WatchSessions(context.Context, int64) (<-chan store.SessionEvents, error) {
 	return nil, errors.New("the world tells the watch itself")
 }
@@ -256,7 +267,7 @@ func (w *world) happen(what string) {
 	case "doubt": // the watch lost its history
 		if !h.stopped {
 			h.told, h.known = len(w.events), w.rev
-			h.r.verify()
+			h.r.verify(w.Context())
 		}
 	case "work":
 		h.work()
@@ -318,7 +329,7 @@ func (h *host) packet(c *conn, what string) {
 		c.arrival = h.arrivals
 		h.sessions[name] = &hosted{arrival: c.arrival, proof: proof, conn: c}
 		h.r.Online(Arrival{
-			Key: key(name), Number: c.arrival, Proof: proof,
+			Key: key(name), Number: c.arrival, Proof: proof, Gaps: h.gaps,
 			Session: store.Session{Principal: "p", Interval: int64(1000 * (1 + c.arrival%2))},
 		})
 	case s == nil || s.conn != c: // the session is gone, or another connection's
@@ -326,7 +337,7 @@ func (h *host) packet(c *conn, what string) {
 		delete(h.sessions, name)
 		h.r.Offline(key(name), s.arrival, time.Now(), time.Now())
 	case s.attend:
-		h.r.Packet(key(name), proof)
+		h.r.Packet(key(name), proof, h.gaps)
 	}
 }
 

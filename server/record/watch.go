@@ -15,6 +15,8 @@ const (
 	// goneAfter is how long offline records wait after the store is back. Other
 	// servers write within a second what they hold.
 	goneAfter = 3 * time.Second
+	// beatSlack is added to 1.5 intervals of a client for its next beat.
+	beatSlack = 5 * time.Second
 )
 
 // watch follows all sessions' records until the context ends: what another
@@ -41,7 +43,7 @@ func (r *Recorder) watch(ctx context.Context) error {
 		r.start.Do(func() { close(r.started) })
 		for e := range events {
 			if e.Gap {
-				r.verify()
+				r.verify(ctx)
 			}
 			for _, c := range e.Changes {
 				r.changed(c)
@@ -73,41 +75,50 @@ func (r *Recorder) changed(c store.KeyedSession) {
 	})
 }
 
-// verify reads every record that we hold again.
-func (r *Recorder) verify() {
+// verify makes up for changes that the watch may have missed: every record of a
+// client that is here is read again, and every record that says that a client is
+// here is looked at.
+func (r *Recorder) verify(ctx context.Context) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again", "sessions", len(r.entries))
 	for _, e := range r.entries {
 		e.suspect()
 		r.settle(e)
 	}
+	r.mu.Unlock()
+	for ctx.Err() == nil {
+		err := r.claimed(ctx)
+		if err == nil {
+			return
+		}
+		r.cfg.Logger.Warn("The sessions of this server could not be listed, will try again", "error", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// claimed looks at every record that says that a client is here.
+func (r *Recorder) claimed(ctx context.Context) error {
+	for c, err := range r.cfg.Store.SessionsOf(ctx, r.cfg.Server, r.cfg.Incarnation) {
+		if err != nil {
+			return err
+		}
+		r.changed(c)
+	}
+	return nil
 }
 
 // observe looks for gaps and for the store's absence.
 func (r *Recorder) observe(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	away := false
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
-		now := time.Now()
-		switch silent := r.cfg.Store.Away(now); {
-		case silent > awayAfter && !away:
-			away = true
-			r.cfg.Logger.Warn("The store is away, beats are answered and changes are kept until it is back")
-		case silent == 0 && away:
-			away = false
-			r.cfg.Logger.Info("The store is back", "waiting", r.Waiting())
-		}
 		r.mu.Lock()
-		if away {
-			r.goneUntil = now.Add(goneAfter)
-		}
+		r.noteAway(time.Now())
 		r.noteGaps()
 		held, gaps := r.held, r.gaps
 		r.mu.Unlock()
@@ -116,6 +127,32 @@ func (r *Recorder) observe(ctx context.Context) error {
 		}
 		r.rouse()
 	}
+}
+
+// noteAway looks whether the store is away; r.mu is held.
+func (r *Recorder) noteAway(now time.Time) {
+	switch silent := r.cfg.Store.Away(now); {
+	case silent > awayAfter && !r.away:
+		r.away = true
+		r.cfg.Logger.Warn("The store is away, beats are answered and changes are kept until it is back")
+	case silent == 0 && r.away:
+		r.away, r.back = false, now
+		r.cfg.Logger.Info("The store is back", "waiting", r.waiting)
+	}
+}
+
+// tooSoon tells whether an offline record must wait because the store is away,
+// or was until a moment ago: a client that has gone elsewhere meanwhile must
+// have had the time to beat there, and the server there the time to say so.
+func (r *Recorder) tooSoon(e *entry, now time.Time) bool {
+	if r.away || r.back.IsZero() {
+		return r.away
+	}
+	wait := goneAfter
+	if e.silent {
+		wait += time.Duration(e.session.Interval)*time.Millisecond*3/2 + beatSlack
+	}
+	return now.Before(r.back.Add(wait))
 }
 
 // noteGaps makes all that is not written unproven, where there was a gap; r.mu
