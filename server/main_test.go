@@ -1,0 +1,115 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/server"
+)
+
+// childOf, when set, makes this binary a server on the etcd that it names, so
+// that a test can stop a whole process.
+const childOf = "ROLLCALL_TEST_CHILD_OF"
+
+func TestMain(m *testing.M) {
+	if endpoint := os.Getenv(childOf); endpoint != "" {
+		if err := serveAsChild(endpoint); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m,
+		// etcd's own, and of clients that were told to go and never closed.
+		goleak.IgnoreAnyFunction("github.com/golang/glog.(*fileSink).flushDaemon"),
+	)
+}
+
+// serveAsChild serves until its parent is gone.
+func serveAsChild(endpoint string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("ROLLCALL_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	st, err := store.Open(ctx, store.Config{Endpoints: []string{endpoint}, Logger: log, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	s, err := server.New(server.Config{
+		Name: "child", Namespace: "rollcall-system", Incarnation: "child.1", Listen: "127.0.0.1:0", Capacity: 1000,
+		Store: st, Presences: known, Authenticator: clients{}, Logger: log, Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Println(s.Addr())
+	return s.Run(ctx)
+}
+
+// child is a server in a process of its own.
+type child struct {
+	t       testing.TB
+	addr    string
+	process *os.Process
+}
+
+func startChild(t testing.TB, endpoint string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childOf+"="+endpoint)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t: t, process: cmd.Process}
+	t.Cleanup(func() {
+		c.signal(syscall.SIGCONT)
+		in.Close()
+		kill := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		defer kill.Stop()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("child: %v", err)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the child says nothing: %v", err)
+	}
+	c.addr = strings.TrimSpace(line)
+	return c
+}
+
+func (c *child) signal(s syscall.Signal) {
+	c.t.Helper()
+	if err := c.process.Signal(s); err != nil {
+		c.t.Errorf("signal the child: %v", err)
+	}
+}
