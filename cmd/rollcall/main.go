@@ -60,7 +60,7 @@ func rootCommand(environ []string) *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return errors.New("a subcommand is needed: server, agent, controller or crowd (see rollcall --help)")
+			return errors.New("a subcommand is needed (see rollcall --help)")
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
