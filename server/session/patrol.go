@@ -10,12 +10,12 @@ package session
 func (t *Table[L]) Patrol(now, floor Tick, into []View[L]) []View[L] {
 	into = into[:0]
 	for i := range t.shards {
-		into = t.shards[i].patrol(now, floor, into)
+		into = t.patrol(&t.shards[i], now, floor, into)
 	}
 	return into
 }
 
-func (sh *shard[L]) patrol(now, floor Tick, into []View[L]) []View[L] {
+func (t *Table[L]) patrol(sh *shard[L], now, floor Tick, into []View[L]) []View[L] {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	behind := int32(now - sh.patrolled)
@@ -27,13 +27,13 @@ func (sh *shard[L]) patrol(now, floor Tick, into []View[L]) []View[L] {
 	}
 	for sh.patrolled != now {
 		sh.patrolled++
-		into = sh.visit(sh.patrolled%slots, now, floor, into)
+		into = t.visit(sh, sh.patrolled%slots, now, floor, into)
 	}
 	return into
 }
 
 // visit looks at everyone in a slot, and files each into its next one.
-func (sh *shard[L]) visit(slot, now, floor Tick, into []View[L]) []View[L] {
+func (t *Table[L]) visit(sh *shard[L], slot, now, floor Tick, into []View[L]) []View[L] {
 	i := sh.heads[slot]
 	sh.heads[slot] = 0
 	for i != 0 {
@@ -42,7 +42,7 @@ func (sh *shard[L]) visit(slot, now, floor Tick, into []View[L]) []View[L] {
 		s.filed, s.prev, s.next = 0, 0, 0
 		late, offline := s.due(floor)
 		if int32(now-offline) >= 0 {
-			into = append(into, sh.end(s))
+			into = append(into, t.end(sh, s))
 			continue
 		}
 		if isLate := int32(now-late) >= 0; isLate != s.isLate {

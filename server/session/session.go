@@ -52,7 +52,7 @@ type Session[L any] struct {
 	bits atomic.Uint32
 
 	// filed is the slot of the ring that the session is in, meaningful while
-	// it is live; prev and next are its neighbours there (index + 1; 0: none).
+	// it is live; prev and next are its neighbours there (Session.self; 0: none).
 	filed, prev, next uint32
 	self              uint32 // index + 1 of the session in its shard
 

@@ -5,11 +5,14 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/server/index"
 )
 
 const (
 	shards    = 64 // a power of two
-	chunkSize = 1024
+	// chunkSize is how many sessions are made room for at once, in each shard.
+	chunkSize = 64
 	// slots is the horizon of the ring: 102 s. What is due later is filed into
 	// the last slot, and from there again.
 	slots = 1024
@@ -30,9 +33,9 @@ type Table[L any] struct {
 // shard is a part of the table with its own lock, slab and ring.
 type shard[L any] struct {
 	mu     sync.Mutex
-	byKey  map[key]uint32 // to index + 1
+	byKey  index.Index // of live sessions, by Session.self
 	chunks []*[chunkSize]Session[L]
-	free   []uint32 // indexes + 1 of sessions that can be reused
+	free   uint32 // Session.self of one that can be reused, linked by next; 0: none
 	heads  [slots]uint32
 	// patrolled is the last tick whose slot was visited.
 	patrolled Tick
@@ -49,7 +52,6 @@ type key struct {
 func NewTable[L any](now Tick) *Table[L] {
 	t := &Table[L]{seed: maphash.MakeSeed()}
 	for i := range t.shards {
-		t.shards[i].byKey = map[key]uint32{}
 		t.shards[i].patrolled = now
 	}
 	return t
@@ -87,8 +89,34 @@ func (t *Table[L]) Live() int {
 	return n
 }
 
-func (t *Table[L]) shard(k key) *shard[L] {
-	return &t.shards[maphash.String(t.seed, k.client)&(shards-1)]
+// shard is where a key belongs, and its hash.
+func (t *Table[L]) shard(k key) (*shard[L], uint64) {
+	hash := maphash.Comparable(t.seed, k)
+	return &t.shards[hash&(shards-1)], hash
+}
+
+// of is where a session belongs, and its hash.
+func (t *Table[L]) of(s *Session[L]) (*shard[L], uint64) {
+	return t.shard(key{s.class.id, s.client})
+}
+
+func (t *Table[L]) hash(sh *shard[L]) func(uint32) uint64 {
+	return func(i uint32) uint64 {
+		_, hash := t.of(sh.at(i))
+		return hash
+	}
+}
+
+// find is the live session with a key; nil: there is none.
+func (sh *shard[L]) find(k key, hash uint64) *Session[L] {
+	i := sh.byKey.Find(hash, func(i uint32) bool {
+		s := sh.at(i)
+		return s.client == k.client && s.class.id == k.class
+	})
+	if i == 0 {
+		return nil
+	}
+	return sh.at(i)
 }
 
 // Arrival is a client that has connected.
@@ -119,11 +147,10 @@ type Attached[L any] struct {
 // link. The caller holds the session until it calls Release.
 func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 	k := key{a.Class.id, a.Client}
-	sh := t.shard(k)
+	sh, hash := t.shard(k)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if i, ok := sh.byKey[k]; ok {
-		s := sh.at(i)
+	if s := sh.find(k, hash); s != nil {
 		if s.principal != a.Principal {
 			return Attached[L]{}, ErrPrincipal
 		}
@@ -141,7 +168,7 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 	s.class, s.client, s.principal, s.link, s.began = a.Class, a.Client, a.Principal, a.Link, a.WallClock
 	s.ended, s.isLate, s.holders = false, false, 1
 	s.lease(a.Lease)
-	sh.byKey[k] = s.self
+	sh.byKey.Put(s.self, hash, t.hash(sh))
 	a.Class.live.Add(1)
 	sh.fileNext(s, a.Now, a.Now)
 	s.arrival = sh.arrive()
@@ -155,7 +182,7 @@ func (s *Session[L]) lease(l Lease) {
 
 // Renew changes the session's lease, which counts from its last beat.
 func (t *Table[L]) Renew(s *Session[L], l Lease) {
-	sh := t.shard(key{s.class.id, s.client})
+	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.lease(s, l)
@@ -173,7 +200,7 @@ func (sh *shard[L]) lease(s *Session[L], l Lease) {
 // Release gives up a link's hold on a session. A live session stays, without a
 // link, until its lease ends; unless another link has taken it over.
 func (t *Table[L]) Release(s *Session[L], link *L) {
-	sh := t.shard(key{s.class.id, s.client})
+	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s.link == link {
@@ -186,31 +213,31 @@ func (t *Table[L]) Release(s *Session[L], link *L) {
 // Leave ends a session because its client left on purpose; only through the
 // link that the session has now. It tells whether there was one to end.
 func (t *Table[L]) Leave(s *Session[L], link *L) (View[L], bool) {
-	sh := t.shard(key{s.class.id, s.client})
+	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s.ended || s.link != link {
 		return View[L]{}, false
 	}
-	return sh.end(s), true
+	return t.end(sh, s), true
 }
 
 // Drop ends the session of a client, if it still is of that arrival.
 func (t *Table[L]) Drop(c *Class, client string, arrival uint64) (View[L], bool) {
 	k := key{c.id, client}
-	sh := t.shard(k)
+	sh, hash := t.shard(k)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	i, ok := sh.byKey[k]
-	if !ok || sh.at(i).arrival != arrival {
+	s := sh.find(k, hash)
+	if s == nil || s.arrival != arrival {
 		return View[L]{}, false
 	}
-	return sh.end(sh.at(i)), true
+	return t.end(sh, s), true
 }
 
 // Holds tells whether a session goes on, and still is of that arrival.
 func (t *Table[L]) Holds(s *Session[L], arrival uint64) bool {
-	sh := t.shard(key{s.class.id, s.client})
+	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return !s.ended && s.arrival == arrival
@@ -220,14 +247,14 @@ func (t *Table[L]) Holds(s *Session[L], arrival uint64) bool {
 // tells whether there is such a session.
 func (t *Table[L]) Attend(c *Class, client string, on bool) bool {
 	k := key{c.id, client}
-	sh := t.shard(k)
+	sh, hash := t.shard(k)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	i, ok := sh.byKey[k]
-	if ok {
-		sh.at(i).Attend(on)
+	s := sh.find(k, hash)
+	if s != nil {
+		s.Attend(on)
 	}
-	return ok
+	return s != nil
 }
 
 // Each calls f for every session until it returns false. Sessions that begin or
@@ -238,8 +265,12 @@ func (t *Table[L]) Each(f func(View[L]) bool) {
 		sh := &t.shards[i]
 		views = views[:0]
 		sh.mu.Lock()
-		for _, i := range sh.byKey {
-			views = append(views, sh.at(i).view())
+		for _, chunk := range sh.chunks {
+			for i := range chunk {
+				if s := &chunk[i]; !s.ended {
+					views = append(views, s.view())
+				}
+			}
 		}
 		sh.mu.Unlock()
 		for _, v := range views {
@@ -262,25 +293,27 @@ func (sh *shard[L]) at(i uint32) *Session[L] {
 }
 
 func (sh *shard[L]) take() *Session[L] {
-	if len(sh.free) == 0 {
+	if sh.free == 0 {
 		first := uint32(len(sh.chunks)*chunkSize) + 1
 		chunk := new([chunkSize]Session[L])
 		sh.chunks = append(sh.chunks, chunk)
 		for i := range uint32(chunkSize) {
-			chunk[i].self, chunk[i].ended = first+i, true
-			sh.free = append(sh.free, first+chunkSize-1-i)
+			chunk[i].self, chunk[i].ended, chunk[i].next = first+i, true, first+i+1
 		}
+		chunk[chunkSize-1].next = 0
+		sh.free = first
 	}
-	i := sh.free[len(sh.free)-1]
-	sh.free = sh.free[:len(sh.free)-1]
-	return sh.at(i)
+	s := sh.at(sh.free)
+	sh.free, s.next = s.next, 0
+	return s
 }
 
 // end takes a live session out of the table.
-func (sh *shard[L]) end(s *Session[L]) View[L] {
+func (t *Table[L]) end(sh *shard[L], s *Session[L]) View[L] {
 	v := s.view()
 	sh.unfile(s)
-	delete(sh.byKey, key{s.class.id, s.client})
+	_, hash := t.of(s)
+	sh.byKey.Remove(s.self, hash, t.hash(sh))
 	s.class.live.Add(-1)
 	if s.isLate {
 		s.class.late.Add(-1)
@@ -292,7 +325,7 @@ func (sh *shard[L]) end(s *Session[L]) View[L] {
 
 func (sh *shard[L]) reuse(s *Session[L]) {
 	if s.ended && s.holders == 0 {
-		s.principal, s.link = "", nil
-		sh.free = append(sh.free, s.self)
+		s.client, s.principal, s.link = "", "", nil
+		s.next, sh.free = sh.free, s.self
 	}
 }
