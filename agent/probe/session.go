@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -111,7 +112,8 @@ func (s *session) read(events chan<- event, done <-chan struct{}) {
 	}
 }
 
-// parse reads one whole packet; nil: nothing that matters to a probe.
+// parse reads one whole packet; nil: nothing that matters to a probe. What it
+// returns shares no memory with b.
 func parse(b []byte) (*packet, error) {
 	body := 1
 	for b[body]&0x80 != 0 {
@@ -146,13 +148,13 @@ func parse(b []byte) (*packet, error) {
 	for _, u := range pk.Properties.User {
 		switch u.Key {
 		case wire.PropIncarnation:
-			p.incarnation = u.Val
+			p.incarnation = strings.Clone(u.Val) // it shares memory with b
 		case wire.PropQueueDelay:
-			if us, err := strconv.ParseInt(u.Val, 10, 64); err == nil && us >= 0 {
+			if us, err := strconv.ParseUint(u.Val, 10, 40); err == nil {
 				p.queueDelay = time.Duration(us) * time.Microsecond
 			}
 		case wire.PropRetryAfter:
-			if ms, err := strconv.ParseInt(u.Val, 10, 64); err == nil && ms >= 0 {
+			if ms, err := strconv.ParseUint(u.Val, 10, 32); err == nil {
 				p.retryAfter = time.Duration(ms) * time.Millisecond
 			}
 		}
