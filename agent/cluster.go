@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -152,8 +153,7 @@ func (k *KubeCluster) Run(ctx context.Context) error {
 		k.log.Info("Cluster is known")
 		if err := k.follow(ctx); err != nil {
 			cancel()
-			<-done
-			return err
+			return errors.Join(err, <-done)
 		}
 	}
 	cancel()
