@@ -63,7 +63,7 @@ func (t *Tokens) read(r io.Reader, name string) error {
 		if err != nil {
 			return fmt.Errorf("%s:%d: %w", name, n, err)
 		}
-		t.known = append(t.known, token{sha256.Sum256([]byte(fields[0])), Principal{fields[1], rights}})
+		t.known = append(t.known, token{sha256.Sum256([]byte(fields[0])), Principal{Name: fields[1], Rights: rights}})
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)

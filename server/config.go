@@ -3,17 +3,24 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-dev/rollcall/internal/store"
 )
+
+// DefaultRevalidateEvery is how soon a right that was taken back ends sessions,
+// at the latest: with what a watch of the API takes, well within 60 s.
+const DefaultRevalidateEvery = 30 * time.Second
 
 // Config is what a heartbeat server needs to know.
 type Config struct {
@@ -22,9 +29,15 @@ type Config struct {
 	Name, Namespace, Incarnation string
 	// Zone and Node are where it runs; may be empty.
 	Zone, Node string
-	// Listen is the address for MQTT over TCP, host:port. Advertise is where
-	// clients reach this very server; empty: the address listened on.
+	// Listen is the address for MQTT over TCP, host:port; empty: none. Advertise
+	// is where clients reach this very server; empty: the address listened on,
+	// TLS's where there is one.
 	Listen, Advertise string
+	// ListenTLS is the address for MQTT over TLS, host:port; empty: none. TLS is
+	// how it is spoken, and goes with it; client certificates that it verifies are
+	// credentials. One of Listen and ListenTLS is needed.
+	ListenTLS string
+	TLS       *tls.Config
 	// Loops is how many event loops serve plain TCP, on Linux: 0: one for each
 	// processor (GOMAXPROCS); negative: none, but a goroutine for each
 	// connection, as everywhere else.
@@ -42,6 +55,9 @@ type Config struct {
 	Store         *store.Store
 	Presences     Presences
 	Authenticator Authenticator
+	// RevalidateEvery is how often an Authenticator that is a Revalidator is
+	// asked about those who are here; 0: DefaultRevalidateEvery.
+	RevalidateEvery time.Duration
 	// Faults, in demonstrations and tests, make the server slow; nil: never.
 	Faults *Faults
 	// Logger is needed; Registerer may be nil.
@@ -51,12 +67,12 @@ type Config struct {
 
 func (c *Config) validate() error {
 	for _, f := range []struct{ name, value string }{
-		{"Name", c.Name}, {"Namespace", c.Namespace}, {"Incarnation", c.Incarnation}, {"Listen", c.Listen},
+		{"Name", c.Name}, {"Namespace", c.Namespace}, {"Incarnation", c.Incarnation},
 	} {
 		if f.value == "" {
 			return fmt.Errorf("server: %s is needed", f.name)
 		}
-		if f.name != "Listen" && strings.Contains(f.value, "/") {
+		if strings.Contains(f.value, "/") {
 			return fmt.Errorf("server: %s %q has a slash", f.name, f.value)
 		}
 	}
@@ -66,6 +82,12 @@ func (c *Config) validate() error {
 		}
 	}
 	switch {
+	case c.Listen == "" && c.ListenTLS == "":
+		return errors.New("server: Listen or ListenTLS is needed")
+	case (c.ListenTLS == "") != (c.TLS == nil):
+		return errors.New("server: ListenTLS and TLS go together")
+	case c.RevalidateEvery < 0:
+		return fmt.Errorf("server: RevalidateEvery %v is negative", c.RevalidateEvery)
 	case c.Capacity < 1:
 		return fmt.Errorf("server: Capacity %d is not positive", c.Capacity)
 	case c.ConnectRate < 0, c.ConnectBurst < 0:
@@ -73,6 +95,7 @@ func (c *Config) validate() error {
 	case c.Store == nil, c.Presences == nil, c.Authenticator == nil, c.Logger == nil:
 		return errors.New("server: Store, Presences, Authenticator and Logger are needed")
 	}
+	c.RevalidateEvery = cmp.Or(c.RevalidateEvery, DefaultRevalidateEvery)
 	c.ConnectRate = cmp.Or(c.ConnectRate, 2000)
 	c.ConnectBurst = cmp.Or(c.ConnectBurst, int(max(c.ConnectRate, 1)))
 	return nil
@@ -101,6 +124,30 @@ type Presence struct {
 	MissesUntilLate, MissesUntilOffline int
 }
 
+// shared holds one copy of each Presence that clients were let in with: there
+// are few, and many clients.
+type shared struct {
+	mu  sync.Mutex
+	all map[Presence]*Presence
+}
+
+func (s *shared) of(p Presence) *Presence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all[p] == nil {
+		if len(s.all) >= maxShared { // Presences have changed often: old copies go with their clients
+			s.all = nil
+		}
+		if s.all == nil {
+			s.all = map[Presence]*Presence{}
+		}
+		s.all[p] = &p
+	}
+	return s.all[p]
+}
+
+const maxShared = 1024
+
 // Presences knows the Presence objects. One that also has Synced() bool is
 // asked whether it knows them all yet; until then nobody is refused for good.
 type Presences interface {
@@ -110,8 +157,12 @@ type Presences interface {
 // Credentials are what a client has shown.
 type Credentials struct {
 	Namespace, Presence, ClientID string
-	Password                      []byte
-	RemoteAddr                    string
+	// Kind is that of the Presence.
+	Kind       Kind
+	Password   []byte
+	RemoteAddr string
+	// Certificate is the client's, verified; nil: it has shown none.
+	Certificate *x509.Certificate
 }
 
 // Rights are what a principal may do.
@@ -125,6 +176,9 @@ const (
 	Report
 	// Watch: subscribe to who is here.
 	Watch
+	// Impersonate: hold sessions of clients that the credential does not name.
+	// An Authenticator gives it where the session depends on it.
+	Impersonate
 )
 
 // Has tells whether all of the rights are among these.
@@ -135,6 +189,8 @@ func (r Rights) Has(rights Rights) bool { return r&rights == rights }
 type Principal struct {
 	Name   string
 	Rights Rights
+	// Subject is the Authenticator's own, for Revalidate. It is comparable.
+	Subject any
 }
 
 // ErrCredentials: the credentials are not anybody's. Any other error of an
@@ -144,4 +200,13 @@ var ErrCredentials = errors.New("bad credentials")
 // Authenticator tells who a client is.
 type Authenticator interface {
 	Authenticate(ctx context.Context, c Credentials) (Principal, error)
+}
+
+// Revalidator is an Authenticator whose principals may lose rights. It is asked
+// every Config.RevalidateEvery, once for each principal of each Presence, and
+// must not wait.
+type Revalidator interface {
+	// Revalidate tells what a principal may do now. A session that has more
+	// rights than that ends.
+	Revalidate(namespace, presence string, p Principal) Rights
 }
