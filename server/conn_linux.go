@@ -2,6 +2,7 @@ package server
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -120,6 +121,25 @@ func (c *conn) abort() {
 	}
 	c.mu.Unlock()
 	c.loop.post(func() { c.loop.close(c) })
+}
+
+func (c *conn) remote() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shutd {
+		return ""
+	}
+	sa, err := unix.Getpeername(int(c.fd))
+	if err != nil {
+		return ""
+	}
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
+	}
+	return ""
 }
 
 // elsewhere has work done away from the loop, and then done by the loop. Only

@@ -35,8 +35,9 @@ func (p *peer) connect(frame []byte, m moment) {
 		p.unreadable(err)
 		return
 	}
-	p.key.Client = c.ClientID
-	if r := p.admit(c); r != nil {
+	p.entering = &entering{key: store.SessionKey{Client: c.ClientID}}
+	r := p.admit(c)
+	if r != nil {
 		p.refuse(*r)
 		return
 	}
@@ -45,12 +46,13 @@ func (p *peer) connect(frame []byte, m moment) {
 		p.enter(c, m, p.authenticate(c))
 		return
 	}
-	var r *refusal
 	c.Password = bytes.Clone(c.Password) // it shares memory with what is read next
 	p.waiting = true
 	l.elsewhere(func() { r = p.authenticate(c) }, func() {
 		p.waiting = false
 		if !p.leaving.Load() {
+			p.begun(m.read)
+			defer p.over()
 			p.enter(c, m, r)
 		}
 	})
@@ -109,14 +111,15 @@ func (p *peer) acceptable(c mqtt.Connect) *refusal {
 	if err != nil {
 		return &refusal{why: whyUserName, reason: mqtt.BadUserNameOrPassword, detail: err.Error()}
 	}
-	p.key = store.SessionKey{Namespace: namespace, Presence: presence, Client: c.ClientID}
+	p.entering.key.Namespace, p.entering.key.Presence = namespace, presence
 	if y, ok := p.s.cfg.Presences.(interface{ Synced() bool }); ok && !y.Synced() {
 		return &refusal{why: whyStarting, reason: mqtt.ServerUnavailable, detail: "Presences are not known yet", retryAfter: time.Second}
 	}
-	var known bool
-	if p.presence, known = p.s.cfg.Presences.Lookup(namespace, presence); !known {
+	found, known := p.s.cfg.Presences.Lookup(namespace, presence)
+	if !known {
 		return &refusal{why: whyPresence, reason: mqtt.BadUserNameOrPassword, detail: fmt.Sprintf("there is no Presence %s/%s", namespace, presence)}
 	}
+	p.presence = p.s.shared.of(found)
 	return nil
 }
 
@@ -125,8 +128,8 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 	ctx, cancel := context.WithTimeout(p.s.ctx(), authenticateWithin)
 	defer cancel()
 	principal, err := p.s.cfg.Authenticator.Authenticate(ctx, Credentials{
-		Namespace: p.key.Namespace, Presence: p.key.Presence, ClientID: p.key.Client,
-		Password: c.Password, RemoteAddr: p.remote,
+		Namespace: p.entering.key.Namespace, Presence: p.entering.key.Presence, ClientID: p.entering.key.Client,
+		Password: c.Password, RemoteAddr: p.link.remote(),
 	})
 	switch {
 	case errors.Is(err, ErrCredentials):
@@ -135,7 +138,7 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 		p.s.log.Warn("Client could not be authenticated", "error", err)
 		return &refusal{why: whyStarting, reason: mqtt.ServerUnavailable, detail: "credentials cannot be checked now", retryAfter: time.Second}
 	}
-	p.principal = principal
+	p.entering.principal = principal
 	needed := Connect
 	if p.probe {
 		needed |= Report
@@ -171,34 +174,34 @@ func (s *Server) closed() *refusal {
 
 // begin makes the session and answers CONNECT.
 func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
-	s := p.s
+	s, principal := p.s, p.entering.principal
 	asked := time.Duration(c.KeepAlive) * time.Second
 	p.interval = p.presence.interval(asked, p.probe)
 	now := time.Now()
 	p.mu.Lock()
 	p.ungreeted = true
 	p.mu.Unlock()
-	class := s.table.Class(p.key.Namespace, p.key.Presence, p.probe)
+	class := s.table.Class(p.entering.key.Namespace, p.entering.key.Presence, p.probe)
 	attached, err := s.table.Attach(session.Arrival[peer]{
-		Class: class, Client: p.key.Client, Principal: p.principal.Name, Lease: p.presence.lease(p.interval),
+		Class: class, Client: p.entering.key.Client, Principal: principal.Name, Lease: p.presence.lease(p.interval),
 		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(),
 	})
 	if err != nil {
 		p.greet() // nobody else has seen it
 		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
 	}
-	p.session, p.arrival, p.connected = attached.Session, attached.Arrival, true
+	p.session, p.arrival, p.rights, p.connected, p.entering = attached.Session, attached.Arrival, principal.Rights, true, nil
 	s.strangers.Add(-1)
 	if attached.Before != nil {
 		attached.Before.goodbye(mqtt.Goodbye{Reason: mqtt.SessionTakenOver})
 	}
 	if !p.probe {
 		s.recorder.Online(record.Arrival{
-			Key: p.key, Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: reasonLeft(c.User),
-			Session: store.Session{Principal: p.principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds()},
+			Key: p.key(), Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: reasonLeft(c.User),
+			Session: store.Session{Principal: principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds()},
 		})
 		if !s.table.Holds(attached.Session, attached.Arrival) {
-			s.recorder.Offline(p.key, attached.Arrival, now, now) // it has ended before it was recorded
+			s.recorder.Offline(p.key(), attached.Arrival, now, now) // it has ended before it was recorded
 		}
 	}
 	p.log("Client connected", "presence", class.Name(), "probe", p.probe, "resumed", attached.Began != now.UnixMilli())
@@ -210,7 +213,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 			{Name: wire.PropServer, Value: s.name}, {Name: wire.PropIncarnation, Value: s.cfg.Incarnation},
 		}, refusal{servers: s.directory.hints()}.users()...),
 	}
-	p.out = answer.Append(p.out, p.limit)
+	p.turn.out = answer.Append(p.turn.out, p.limit)
 	return nil
 }
 

@@ -27,7 +27,7 @@ type epoll struct {
 	observe func(time.Duration)
 	loops   []*loop
 	aside   aside
-	accept  func(l link, remote string) *peer
+	accept  func(l link) *peer
 }
 
 // listenPlain is the carrier for plain TCP: loops of our own, as many as asked
@@ -97,7 +97,7 @@ func (e *epoll) Close() error {
 	return nil
 }
 
-func (e *epoll) Run(ctx context.Context, accept func(l link, remote string) *peer) error {
+func (e *epoll) Run(ctx context.Context, accept func(l link) *peer) error {
 	e.accept = accept
 	var loops sync.WaitGroup
 	failed := make(chan error, len(e.loops))

@@ -19,6 +19,8 @@ type link interface {
 	finish()
 	// abort closes it now.
 	abort()
+	// remote is the address of the other end, empty once the connection is closed.
+	remote() string
 }
 
 // loopLink is a link whose feeder must never wait, because it feeds others too.
@@ -57,7 +59,7 @@ type carrier interface {
 	// Run accepts until the context ends, and returns when every connection is
 	// closed. For each it calls accept, feeds the peer from one goroutine at a
 	// time, and calls gone at last.
-	Run(ctx context.Context, accept func(l link, remote string) *peer) error
+	Run(ctx context.Context, accept func(l link) *peer) error
 	// Close gives the address back, where Run was not called.
 	Close() error
 }

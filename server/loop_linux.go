@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -359,7 +358,7 @@ func (l *loop) add(fd int) {
 		l.slots = append(l.slots, c)
 	}
 	l.count.Add(1)
-	p := l.e.accept(c, remote(fd))
+	p := l.e.accept(c)
 	if p == nil {
 		l.close(c)
 		return
@@ -443,20 +442,6 @@ func (l *loop) abandon() {
 			l.close(c)
 		}
 	}
-}
-
-func remote(fd int) string {
-	sa, err := unix.Getpeername(fd)
-	if err != nil {
-		return ""
-	}
-	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
-	}
-	return ""
 }
 
 // The raw system calls never block, because the descriptors don't; so the

@@ -46,7 +46,7 @@ func (p *peer) packet(frame []byte, m moment) {
 		var u mqtt.Subscribe
 		if u, err = mqtt.ParseUnsubscribe(frame, p.version); err == nil {
 			p.beat(m)
-			p.out = mqtt.AppendUnsuback(p.out, p.version, u.PacketID, len(u.Filters))
+			p.turn.out = mqtt.AppendUnsuback(p.turn.out, p.version, u.PacketID, len(u.Filters))
 		}
 	case mqtt.DISCONNECT:
 		if _, err = mqtt.ParseDisconnect(frame, p.version); err == nil {
@@ -54,7 +54,7 @@ func (p *peer) packet(frame []byte, m moment) {
 		}
 	case mqtt.PINGREQ: // with a length in more bytes than needed
 		p.beat(m)
-		p.out = append(p.out, mqtt.Pong...)
+		p.turn.out = append(p.turn.out, mqtt.Pong...)
 	case mqtt.CONNECT:
 		err = &mqtt.Error{Reason: mqtt.ProtocolError, Detail: "a second CONNECT"} // [MQTT-3.1.0-2]
 	default: // nothing was sent that these could acknowledge
@@ -69,7 +69,7 @@ func (p *peer) packet(frame []byte, m moment) {
 func (p *peer) leave(m moment) {
 	p.flush()
 	if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
-		p.s.recorder.Offline(p.key, v.Arrival, m.read, m.read)
+		p.s.recorder.Offline(p.key(), v.Arrival, m.read, m.read)
 		p.log("Client left")
 	}
 	p.bye(nil)
@@ -93,7 +93,7 @@ func (p *peer) subscribed(frame []byte, m moment) error {
 		}
 		p.s.metrics.refused(whyFilter)
 	}
-	p.out = mqtt.AppendSuback(p.out, p.version, sub.PacketID, reasons)
+	p.turn.out = mqtt.AppendSuback(p.turn.out, p.version, sub.PacketID, reasons)
 	return nil
 }
 
@@ -150,7 +150,7 @@ func (p *peer) puback(pub mqtt.Publish, reason mqtt.Reason, text string) {
 			}
 		}
 	}
-	p.out = a.Append(p.out, p.version, p.limit)
+	p.turn.out = a.Append(p.turn.out, p.version, p.limit)
 }
 
 // told takes what a beat says.
@@ -177,7 +177,7 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 		}
 	}
 	if b.Attributes != nil {
-		p.pending = b.Attributes
+		p.extra().pending = b.Attributes
 	}
 	p.renew(interval, m)
 	return nil
@@ -212,16 +212,16 @@ func (p *peer) renew(interval time.Duration, m moment) {
 	if interval != p.interval {
 		p.interval = interval
 		p.s.table.Renew(p.session, p.presence.lease(interval))
-	} else if p.pending == nil {
+	} else if p.more == nil || p.more.pending == nil {
 		return
 	}
-	attributes := p.pending
-	if p.described != 0 && m.stamp.Tick-p.described < session.Ticks(describeEvery) {
-		attributes = nil // too soon: with a later beat
-	} else if attributes != nil {
-		p.described, p.pending = m.stamp.Tick, nil
-	}
+	var attributes map[string]string
+	if x := p.more; x != nil && (x.described == 0 || m.stamp.Tick-x.described >= session.Ticks(describeEvery)) {
+		if attributes = x.pending; attributes != nil {
+			x.described, x.pending = m.stamp.Tick, nil
+		}
+	} // else too soon: with a later beat
 	if !p.probe {
-		p.s.recorder.Renew(p.key, p.arrival, interval, attributes)
+		p.s.recorder.Renew(p.key(), p.arrival, interval, attributes)
 	}
 }

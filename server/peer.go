@@ -16,8 +16,7 @@ import (
 // peer is one connection, from accept to close: at first nobody, then a client
 // with a session. Its carrier feeds it.
 type peer struct {
-	s      *Server
-	remote string
+	s *Server
 
 	mu   sync.Mutex // serialises writes
 	link link
@@ -35,11 +34,10 @@ type peer struct {
 
 	connected bool
 	version   mqtt.Version
+	rights    Rights
 	session   *session.Session[peer]
-	key       store.SessionKey
 	arrival   uint64
-	principal Principal
-	presence  Presence
+	presence  *Presence // one for all clients with the same
 	probe     bool
 	// quiet: the client wants no reason strings and user properties in PUBACK.
 	quiet bool
@@ -50,27 +48,70 @@ type peer struct {
 
 	// waiting: CONNECT is being looked at elsewhere.
 	waiting bool
-	// out are the answers to what has been read, sent together; read is when it
-	// was read.
-	out      []byte
-	read     time.Time
+	// turn is where answers are gathered; nil while nothing is being handled.
+	turn *turn
+	// entering is what is known of a client between CONNECT and session.
+	entering *entering
 	interval time.Duration
+	// more is what only some clients need; nil: this one has not, so far.
+	more *more
+}
+
+// turn is the handling of what was read at once.
+type turn struct {
+	// out are the answers so far, sent together; read is when their questions
+	// were read.
+	out  []byte
+	read time.Time
+}
+
+var turns = sync.Pool{New: func() any { return &turn{out: make([]byte, 0, 512)} }}
+
+// entering is who wants to come in.
+type entering struct {
+	key       store.SessionKey
+	principal Principal
+}
+
+// more is what clients have that say more than that they are here.
+type more struct {
 	// pending attributes are not recorded yet; described is when some last were.
 	pending   map[string]string
 	described session.Tick
 	reports   reports
 }
 
+// extra is the peer's more, made where it has none. Only the goroutine that
+// feeds calls it.
+func (p *peer) extra() *more {
+	if p.more == nil {
+		p.more = &more{}
+	}
+	return p.more
+}
+
+// key names the client, as far as it is known.
+func (p *peer) key() store.SessionKey {
+	switch {
+	case p.session != nil:
+		class, client := p.session.Key()
+		return store.SessionKey{Namespace: class.Namespace, Presence: class.Presence, Client: client}
+	case p.entering != nil:
+		return p.entering.key
+	}
+	return store.SessionKey{}
+}
+
 // accept makes a peer of a new connection; nil where there are too many that
 // have not connected yet.
-func (s *Server) accept(l link, remote string) *peer {
+func (s *Server) accept(l link) *peer {
 	if s.strangers.Add(1) > maxStrangers {
 		s.strangers.Add(-1)
 		s.metrics.refused(whyStrangers)
 		l.abort()
 		return nil
 	}
-	p := &peer{s: s, link: l, remote: remote}
+	p := &peer{s: s, link: l}
 	s.peers.add(p)
 	return p
 }
@@ -97,7 +138,8 @@ func (p *peer) overdue() {
 // feed takes what has been read: used bytes of buf are dealt with, the rest must
 // come again, with more behind it. It is false when the connection has ended.
 func (p *peer) feed(buf []byte, m moment) (used int, ok bool) {
-	p.read = m.read
+	p.begun(m.read)
+	defer p.over()
 	for !p.leaving.Load() && !p.waiting {
 		if p.session == nil && len(buf) > used && mqtt.TypeOf(buf[used]) != mqtt.CONNECT {
 			p.refuse(refusal{why: whyNotConnect, reason: mqtt.ProtocolError, detail: "the first packet is not CONNECT"})
@@ -118,20 +160,33 @@ func (p *peer) feed(buf []byte, m moment) (used int, ok bool) {
 			p.connect(frame, m)
 		case mqtt.IsPing(frame):
 			p.beat(m)
-			p.out = append(p.out, mqtt.Pong...)
+			p.turn.out = append(p.turn.out, mqtt.Pong...)
 		default:
 			p.packet(frame, m)
 		}
 	}
-	p.flush()
 	return used, !p.leaving.Load()
+}
+
+// begun begins a turn, over sends its answers and ends it.
+func (p *peer) begun(read time.Time) {
+	p.turn = turns.Get().(*turn)
+	p.turn.read = read
+}
+
+func (p *peer) over() {
+	p.flush()
+	if cap(p.turn.out) <= maxPacket {
+		turns.Put(p.turn)
+	}
+	p.turn = nil
 }
 
 // flush sends the answers so far.
 func (p *peer) flush() {
-	if len(p.out) > 0 {
-		p.s.send(p, p.out, p.read, false)
-		p.out = p.out[:0]
+	if p.turn != nil && len(p.turn.out) > 0 {
+		p.s.send(p, p.turn.out, p.turn.read, false)
+		p.turn.out = p.turn.out[:0]
 	}
 }
 
@@ -161,7 +216,7 @@ func (p *peer) longest() int {
 	switch {
 	case p.session == nil:
 		return maxConnect
-	case p.principal.Rights.Has(Report):
+	case p.rights.Has(Report):
 		return maxReport
 	}
 	return maxPacket
@@ -174,9 +229,9 @@ func (p *peer) beat(m moment) {
 		return
 	}
 	if p.session.Beat(m.stamp.Tick) && !p.probe {
-		p.s.recorder.Packet(p.key, m.revision, m.stamp.Gaps)
+		p.s.recorder.Packet(p.key(), m.revision, m.stamp.Gaps)
 	}
-	if p.pending != nil {
+	if p.more != nil && p.more.pending != nil {
 		p.renew(p.interval, m)
 	}
 }
@@ -286,9 +341,17 @@ func (p *peer) deliver(b []byte, last bool) {
 	}
 }
 
+// log is for the goroutine that feeds; logAbout for everyone, who knows the
+// client.
 func (p *peer) log(message string, args ...any) {
 	if p.s.log.Enabled(p.s.ctx(), slog.LevelDebug) {
-		p.s.log.Debug(message, append(args, "remote", p.remote, "client", p.key.Client)...)
+		p.logAbout(p.key().Client, message, args...)
+	}
+}
+
+func (p *peer) logAbout(client, message string, args ...any) {
+	if p.s.log.Enabled(p.s.ctx(), slog.LevelDebug) {
+		p.s.log.Debug(message, append(args, "remote", p.link.remote(), "client", client)...)
 	}
 }
 

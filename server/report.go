@@ -33,7 +33,7 @@ type reported struct {
 
 // report takes a report, and acknowledges it once it is in the store.
 func (p *peer) report(pub mqtt.Publish) {
-	if !p.principal.Rights.Has(Report) {
+	if !p.rights.Has(Report) {
 		p.acknowledge(pub, &refusal{why: whyUnauthorized, reason: mqtt.NotAuthorized, detail: "no right to report"})
 		return
 	}
@@ -42,12 +42,12 @@ func (p *peer) report(pub mqtt.Publish) {
 		p.acknowledge(pub, &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "not a report"})
 		return
 	}
-	if node := p.key.Client; node != r.Node && !strings.HasPrefix(node, r.Node+":") {
+	if node := p.key().Client; node != r.Node && !strings.HasPrefix(node, r.Node+":") {
 		p.acknowledge(pub, &refusal{why: whyUnauthorized, reason: mqtt.NotAuthorized, detail: "a report on behalf of another node"})
 		return
 	}
 	pub.Payload = nil // it shares memory with what is read next
-	q := &p.reports
+	q := &p.extra().reports
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	start := !q.running
@@ -69,7 +69,7 @@ func (p *peer) report(pub mqtt.Publish) {
 func (p *peer) write() {
 	defer p.s.reporters.Add(-1)
 	for {
-		q := &p.reports
+		q := &p.more.reports
 		q.mu.Lock()
 		if len(q.waiting) == 0 || p.leaving.Load() {
 			q.running, q.waiting = false, nil

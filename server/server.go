@@ -39,6 +39,7 @@ type Server struct {
 	delayed   delayLine
 
 	peers      peers
+	shared     shared
 	strangers  atomic.Int64 // connections without a session
 	reporters  atomic.Int64
 	background sync.WaitGroup // reports under way
@@ -72,6 +73,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Store.OnRewind(s.clock.Distrust) // what a packet proved was against revisions that are lost
 	if s.carrier, err = listenPlain(cfg.Listen, cfg.Loops, s); err != nil {
 		return nil, err
 	}
@@ -217,7 +219,7 @@ func (s *Server) lost(key store.SessionKey, arrival uint64, why record.Loss) {
 		s.metrics.refused(whyPrincipal)
 		g = mqtt.Goodbye{Reason: mqtt.NotAuthorized, Text: "the session is another principal's"}
 	}
-	v.Link.log("Session was lost", "why", why.String())
+	v.Link.logAbout(v.Client, "Session was lost", "why", why.String())
 	v.Link.goodbye(g)
 }
 
@@ -254,7 +256,7 @@ func (s *Server) expire(v session.View[peer], now time.Time, tick session.Tick) 
 		s.recorder.Offline(store.SessionKey{Namespace: v.Class.Namespace, Presence: v.Class.Presence, Client: v.Client}, v.Arrival, now, lastSeen)
 	}
 	if v.Link != nil {
-		v.Link.log("Client was silent too long")
+		v.Link.logAbout(v.Client, "Client was silent too long")
 		v.Link.goodbye(mqtt.Goodbye{Reason: mqtt.KeepAliveTimeout})
 	}
 }

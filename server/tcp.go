@@ -55,7 +55,7 @@ func (t *tcp) Addr() net.Addr { return t.listener.Addr() }
 
 func (t *tcp) Close() error { return t.listener.Close() }
 
-func (t *tcp) Run(ctx context.Context, accept func(l link, remote string) *peer) error {
+func (t *tcp) Run(ctx context.Context, accept func(l link) *peer) error {
 	stop := context.AfterFunc(ctx, func() { t.listener.Close() })
 	defer stop()
 	var connections sync.WaitGroup
@@ -79,14 +79,14 @@ func (t *tcp) Run(ctx context.Context, accept func(l link, remote string) *peer)
 	}
 }
 
-func (t *tcp) serve(c *net.TCPConn, accept func(l link, remote string) *peer) {
+func (t *tcp) serve(c *net.TCPConn, accept func(l link) *peer) {
 	defer c.Close()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
 	c.SetReadDeadline(time.Now().Add(connectWithin))
-	p := accept(&tcpLink{conn: c, raw: raw}, c.RemoteAddr().String())
+	p := accept(&tcpLink{conn: c, raw: raw})
 	if p == nil {
 		return
 	}
@@ -241,6 +241,8 @@ func (l *tcpLink) finish() {
 	}
 	l.conn.SetReadDeadline(time.Now().Add(finishWithin))
 }
+
+func (l *tcpLink) remote() string { return l.conn.RemoteAddr().String() }
 
 func (l *tcpLink) abort() {
 	_ = l.conn.SetLinger(0)
