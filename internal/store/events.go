@@ -27,6 +27,9 @@ type SessionEvents struct {
 	Changes  []KeyedSession
 	// Gap: changes before these, up to Revision, may have been missed.
 	Gap bool
+	// History is the number (Rewinds) of the history that Revision is of. When it
+	// has changed, Gap is set too, and no revision told before counts any more.
+	History uint32
 }
 
 // sessionEvents merges events, and holds no more than maxWaiting clients.
@@ -39,7 +42,7 @@ func (g *sessionEvents) add(e SessionEvents) {
 	if e.Gap {
 		*g = sessionEvents{SessionEvents: SessionEvents{Gap: true}}
 	}
-	g.Revision = e.Revision
+	g.Revision, g.History = e.Revision, e.History
 	for _, c := range e.Changes {
 		if i, ok := g.latest[c.Key]; ok {
 			g.Changes[i] = c
@@ -74,20 +77,22 @@ func (s *Store) WatchSessions(ctx context.Context, from int64) (<-chan SessionEv
 		from = now + 1
 	}
 	box := newMailbox(&sessionEvents{})
-	box.put(SessionEvents{Revision: from - 1})
+	history := s.Rewinds() // what is told is of; a rewind makes it begin again
+	box.put(SessionEvents{Revision: from - 1, History: history})
 	s.deliver(ctx, box.run, follower{
 		kind: kindSession,
 		root: sessionsRoot,
 		from: from,
 		begin: func(ctx context.Context) (int64, error) {
+			history = s.Rewinds()
 			now, err := s.Sync(ctx)
 			if err == nil {
-				box.put(SessionEvents{Revision: now, Gap: true})
+				box.put(SessionEvents{Revision: now, Gap: true, History: history})
 			}
 			return now, err
 		},
 		changes: func(rev int64, events []*clientv3.Event) {
-			e := SessionEvents{Revision: rev}
+			e := SessionEvents{Revision: rev, History: history}
 			for _, ev := range events {
 				if c, ok := s.sessionChange(ev); ok {
 					e.Changes = append(e.Changes, c)
@@ -121,5 +126,5 @@ func (s *Store) RequestProgress(ctx context.Context) error {
 	if s.watching.Load() == 0 {
 		return nil
 	}
-	return s.client.RequestProgress(clientv3.WithRequireLeader(ctx))
+	return s.client.RequestProgress(s.watchContext(ctx))
 }

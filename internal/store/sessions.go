@@ -59,6 +59,9 @@ type SessionResult struct {
 	Won bool
 	// Revision of our write when Won, else of Current: the session's new epoch.
 	Revision int64
+	// AsOf is the revision of etcd at which the record was so: a change that is
+	// told with a higher one came later.
+	AsOf int64
 	// Current is what the record was instead, when not Won; nil: there is none.
 	// A record that cannot be read is an empty Session, which is nobody's.
 	Current *Session
@@ -172,23 +175,23 @@ func (s *Store) sessionResults(writes []SessionWrite, resp *clientv3.TxnResponse
 	for i := range writes {
 		one := resp.Responses[i].GetResponseTxn()
 		if one.Succeeded {
-			results[i] = SessionResult{Won: true, Revision: resp.Header.Revision}
+			results[i] = SessionResult{Won: true, Revision: resp.Header.Revision, AsOf: resp.Header.Revision}
 			won++
 			continue
 		}
-		results[i] = s.sessionFound(one.Responses[0].GetResponseRange().Kvs)
+		results[i] = s.sessionFound(one.Responses[0].GetResponseRange().Kvs, resp.Header.Revision)
 	}
 	s.metrics.sessions.WithLabelValues(resultWon).Add(float64(won))
 	s.metrics.sessions.WithLabelValues(resultLost).Add(float64(len(writes) - won))
 	return results
 }
 
-func (s *Store) sessionFound(kvs []*mvccpb.KeyValue) SessionResult {
+func (s *Store) sessionFound(kvs []*mvccpb.KeyValue, asOf int64) SessionResult {
 	if len(kvs) == 0 {
-		return SessionResult{}
+		return SessionResult{AsOf: asOf}
 	}
 	session, _ := decode[Session](s, kindSession, kvs[0])
-	return SessionResult{Revision: kvs[0].ModRevision, Current: &session}
+	return SessionResult{Revision: kvs[0].ModRevision, AsOf: asOf, Current: &session}
 }
 
 // ReadSessions reads any number of records, in the order of keys, through
@@ -212,7 +215,7 @@ func (s *Store) ReadSessions(ctx context.Context, keys []SessionKey) ([]SessionR
 			return nil, err
 		}
 		for _, r := range resp.Responses {
-			results = append(results, s.sessionFound(r.GetResponseRange().Kvs))
+			results = append(results, s.sessionFound(r.GetResponseRange().Kvs, resp.Header.Revision))
 		}
 	}
 	return results, nil

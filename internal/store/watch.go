@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 )
 
 // pageSize is how many records are listed at a time.
@@ -105,6 +107,9 @@ func (s *Store) follow(ctx context.Context, f follower) {
 	var wait backoff
 	for ctx.Err() == nil {
 		turned := s.history.turned() // before begin: what begins is of this history
+		if next > s.Revision()+1 {
+			next = 0 // it was of a history that is lost
+		}
 		if next == 0 {
 			rev, err := f.begin(ctx)
 			if err != nil {
@@ -137,7 +142,7 @@ func (s *Store) follow(ctx context.Context, f follower) {
 // followOnce watches from next on, and keeps it up to date, until the watch
 // breaks.
 func (s *Store) followOnce(ctx context.Context, f follower, turned <-chan struct{}, next *int64) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(s.watchContext(ctx))
 	defer cancel()
 	responses := s.client.Watch(ctx, f.root, clientv3.WithPrefix(), clientv3.WithRev(*next), clientv3.WithProgressNotify())
 	for {
@@ -171,6 +176,14 @@ func (s *Store) followOnce(ctx context.Context, f follower, turned <-chan struct
 		f.changes(rev, resp.Events)
 		*next = rev + 1
 	}
+}
+
+// watchContext is for watches, and what is asked about them. The client has one
+// stream for all watches with the same metadata: each history has its own, so
+// that what an old one still brings is told from what is new.
+func (s *Store) watchContext(ctx context.Context) context.Context {
+	number := strconv.FormatUint(uint64(s.Rewinds()), 10)
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), "rollcall-history", number)
 }
 
 // list calls each with all records under root, as they were at one revision.

@@ -102,8 +102,10 @@ func (r *Recorder) flush(ctx context.Context) (int, error) {
 	return len(b.writes) + len(b.reads), nil
 }
 
-// batch is what is sent at once: written[i] and tickets[i] are of writes[i].
+// batch is what is sent at once: written[i] and tickets[i] are of writes[i]. It
+// was composed by what was known of one history of the store.
 type batch struct {
+	history uint32
 	writes  []store.SessionWrite
 	written []*entry
 	tickets []ticket
@@ -122,7 +124,7 @@ func (b *batch) keys() []store.SessionKey {
 func (r *Recorder) take(now time.Time) batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var b batch
+	b := batch{history: r.history}
 	r.noteAway(now)
 	r.noteGaps()
 	if r.held {
@@ -173,11 +175,12 @@ func (r *Recorder) compose(e *entry) (store.SessionWrite, bool) {
 
 // wrote takes the results of a batch of writes.
 func (r *Recorder) wrote(b batch, results []store.SessionResult, err error) {
-	known := r.cfg.Store.Revision()
 	var gone *store.BucketGoneError
 	errors.As(err, &gone)
 	r.each(b.written, func(i int, e *entry) {
 		switch {
+		case b.history != r.history: // whatever it says is of the past
+			e.failed()
 		case gone != nil:
 			if slices.Contains(gone.Buckets, e.bucket) {
 				e.bucket = 0
@@ -191,7 +194,7 @@ func (r *Recorder) wrote(b batch, results []store.SessionResult, err error) {
 			e.won(b.tickets[i], results[i].Revision)
 		default:
 			r.metrics.writes.WithLabelValues("refused").Inc()
-			r.learned(e, results[i], known)
+			r.learned(e, results[i])
 		}
 	})
 	if gone != nil {
@@ -200,13 +203,12 @@ func (r *Recorder) wrote(b batch, results []store.SessionResult, err error) {
 }
 
 func (r *Recorder) read(b batch, results []store.SessionResult, err error) {
-	known := r.cfg.Store.Revision()
 	r.each(b.reads, func(i int, e *entry) {
-		if err != nil {
+		if err != nil || b.history != r.history {
 			e.failed()
 			return
 		}
-		r.learned(e, results[i], known)
+		r.learned(e, results[i])
 	})
 }
 
@@ -215,14 +217,9 @@ func (r *Recorder) unread(b batch) {
 	r.each(b.reads, func(_ int, e *entry) { e.failed() })
 }
 
-// learned is what a failed compare or a read has shown; known is a revision
-// that is not before it.
-func (r *Recorder) learned(e *entry, got store.SessionResult, known int64) {
-	revision := got.Revision
-	if got.Current == nil {
-		revision = known
-	}
-	e.machine.found(r.found(e, revision, got.Current))
+// learned is what a failed compare or a read has shown.
+func (r *Recorder) learned(e *entry, got store.SessionResult) {
+	e.machine.found(r.found(e, got.AsOf, got.Revision, got.Current))
 }
 
 // each does f for every entry, and then what is to be done about it.

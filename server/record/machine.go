@@ -57,13 +57,15 @@ const (
 
 // finding is what a failed compare, a read or the watch has shown of a record.
 type finding struct {
-	// revision of the record; of an absent one, a revision at which it was absent.
+	// revision that the record was written at; 0 where it is absent.
 	revision int64
-	absent   bool
-	ours     bool // written by this incarnation
-	offline  bool // a tombstone
-	same     bool // ours, and says what we would write now
-	foreign  bool // another principal's, and online
+	// asOf is a revision, no lower, at which the record was so.
+	asOf    int64
+	absent  bool
+	ours    bool // written by this incarnation
+	offline bool // a tombstone
+	same    bool // ours, and says what we would write now
+	foreign bool // another principal's, and online
 }
 
 // ticket goes with a write, and comes back with its outcome.
@@ -137,6 +139,14 @@ func (m *machine) gap() { m.proof = 0 }
 // suspect: changes of the record may have been missed.
 func (m *machine) suspect() { m.doubt = true }
 
+// rewind: the store has lost history. Nothing that was known by revisions
+// counts any more; the record must be read.
+func (m *machine) rewind() {
+	m.known, m.base, m.own, m.settled = 0, 0, false, false
+	m.proof, m.need, m.rival = 0, 0, nil
+	m.doubt = true
+}
+
 // begin: a write or a read is sent.
 func (m *machine) begin() ticket {
 	m.inFlight = true
@@ -167,7 +177,7 @@ func (m *machine) failed() {
 // was read.
 func (m *machine) found(f finding) {
 	m.inFlight, m.doubt = false, false
-	if f.revision >= m.known {
+	if f.asOf >= m.known {
 		m.learn(f)
 	}
 	m.afterFlight()
@@ -176,9 +186,9 @@ func (m *machine) found(f finding) {
 // seen: the watch shows a record.
 func (m *machine) seen(f finding) {
 	switch {
-	case f.revision <= m.known:
+	case f.asOf <= m.known:
 	case m.inFlight:
-		if m.rival == nil || f.revision > m.rival.revision {
+		if m.rival == nil || f.asOf > m.rival.asOf {
 			m.rival = &f
 		}
 	default:
@@ -193,13 +203,10 @@ func (m *machine) afterFlight() {
 	}
 }
 
-// learn takes what a record says for true, as of its revision.
+// learn takes what was found for true.
 func (m *machine) learn(f finding) {
 	had := m.own
-	m.known, m.base, m.own, m.settled = f.revision, f.revision, false, false
-	if f.absent {
-		m.base = 0
-	}
+	m.known, m.base, m.own, m.settled = f.asOf, f.revision, false, false
 	switch {
 	case f.ours && !f.offline && !f.absent:
 		m.own, m.need = true, 0
@@ -209,6 +216,8 @@ func (m *machine) learn(f finding) {
 		m.lost = Foreign
 	case had && !m.fresh && !f.absent && !f.ours:
 		m.lost = Taken
+	case f.absent:
+		m.need = f.asOf
 	default:
 		m.need = f.revision
 	}

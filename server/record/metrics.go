@@ -78,21 +78,21 @@ func (r *Recorder) tookOver(e *entry) {
 	e.origin = ""
 }
 
-// found is what a record shows of an entry.
-func (r *Recorder) found(e *entry, revision int64, current *store.Session) finding {
-	if revision > e.known && (current == nil || current.Offline) {
+// found is what a record shows of an entry: it was so at the revision asOf.
+func (r *Recorder) found(e *entry, asOf, revision int64, current *store.Session) finding {
+	if asOf > e.known && (current == nil || current.Offline) {
 		e.origin = ""
 	}
 	if current == nil {
-		return finding{revision: revision, absent: true}
+		return finding{asOf: asOf, absent: true}
 	}
 	f := finding{
-		revision: revision, ours: current.Incarnation == r.cfg.Incarnation, offline: current.Offline,
+		revision: revision, asOf: asOf, ours: current.Incarnation == r.cfg.Incarnation, offline: current.Offline,
 		same: same(*current, e.session),
 	}
 	other := !f.ours && !f.offline
 	f.foreign = other && current.Principal != e.session.Principal
-	if other && revision > e.known {
+	if other && asOf > e.known {
 		e.origin = current.Incarnation
 	}
 	return f

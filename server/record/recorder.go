@@ -26,6 +26,7 @@ import (
 // Store is what the Recorder needs of store.Store.
 type Store interface {
 	Revision() int64
+	Rewinds() uint32
 	Sync(ctx context.Context) (int64, error)
 	Away(now time.Time) time.Duration
 	RequestProgress(ctx context.Context) error
@@ -41,8 +42,9 @@ type Config struct {
 	// Server is "namespace/name", Incarnation this life of it.
 	Server, Incarnation string
 	Store               Store
-	// Gaps looks at the clock, and counts how often this process was stopped or
-	// lost its lease: what is not written yet is unproven then.
+	// Gaps looks at the clock, and counts how often this process was stopped, lost
+	// its lease, or the store its history (store.Store.OnRewind): what is not
+	// written yet is unproven then.
 	Gaps func() uint32
 	// Attend asks for Packet to be called with the next packets of a client, or
 	// no more. It must not call the Recorder.
@@ -90,7 +92,8 @@ type Recorder struct {
 	// away: the store is away; back is when it last came back, as far as seen.
 	away      bool
 	back      time.Time
-	watched   int64 // the highest revision that the watch has reached
+	watched   int64  // the revision that the watch has reached
+	history   uint32 // the store's, that watched and all that is known is of
 	started   chan struct{}
 	start     sync.Once
 	takeovers map[string]store.Takeovers
@@ -121,7 +124,7 @@ func New(cfg Config) (*Recorder, error) {
 	r := &Recorder{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), buckets: &buckets{cfg: &cfg},
 		entries: map[store.SessionKey]*entry{}, wake: make(chan struct{}, 1), started: make(chan struct{}),
-		gaps: cfg.Gaps(), takeovers: map[string]store.Takeovers{},
+		gaps: cfg.Gaps(), history: cfg.Store.Rewinds(), takeovers: map[string]store.Takeovers{},
 	}
 	r.buckets.cfg = &r.cfg
 	return r, nil

@@ -131,16 +131,16 @@ func (h *host) apply(sw store.SessionWrite) store.SessionResult {
 	now, there := w.records[name]
 	if now.rev != sw.Revision {
 		if !there {
-			return store.SessionResult{}
+			return store.SessionResult{AsOf: w.rev}
 		}
 		c := now.Session
-		return store.SessionResult{Revision: now.rev, Current: &c}
+		return store.SessionResult{Revision: now.rev, AsOf: w.rev, Current: &c}
 	}
 	if sw.Session.Offline && (!there || now.Incarnation != h.r.cfg.Incarnation || now.Offline) {
 		w.Fatalf("%s wrote %s offline over %+v, which is not its own", h.name, name, now)
 	}
 	w.change(name, &sw.Session)
-	return store.SessionResult{Won: true, Revision: w.rev}
+	return store.SessionResult{Won: true, Revision: w.rev, AsOf: w.rev}
 }
 
 func (h *host) WriteSessions(_ context.Context, writes []store.SessionWrite) ([]store.SessionResult, error) {
@@ -187,17 +187,21 @@ func (h *host) WriteSessions(_ context.Context, writes []store.SessionWrite) ([]
 func (h *host) ReadSessions(_ context.Context, keys []store.SessionKey) ([]store.SessionResult, error) {
 	h.w.meanwhile()
 	results := make([]store.SessionResult, len(keys))
+	asOf := h.w.rev
 	for i, k := range keys {
+		results[i] = store.SessionResult{AsOf: asOf}
 		if r, ok := h.w.records[k.Client]; ok {
 			c := r.Session
-			results[i] = store.SessionResult{Revision: r.rev, Current: &c}
+			results[i].Revision, results[i].Current = r.rev, &c
 		}
 	}
-	h.known = max(h.known, h.w.rev)
+	h.w.meanwhile()
+	h.known = max(h.known, asOf)
 	return results, nil
 }
 
 func (h *host) Revision() int64                       { return h.known }
+func (h *host) Rewinds() uint32                       { return 0 }
 func (h *host) Sync(context.Context) (int64, error)   { return h.w.rev, nil }
 func (h *host) Away(time.Time) time.Duration          { return 0 }
 func (h *host) RequestProgress(context.Context) error { return nil }

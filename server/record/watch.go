@@ -70,7 +70,7 @@ func (r *Recorder) changed(c store.KeyedSession) {
 			e = &entry{key: c.Key, session: *c.Session, lastSeen: c.Session.Since}
 			r.entries[c.Key] = e
 		}
-		e.seen(r.found(e, c.Revision, c.Session))
+		e.seen(r.found(e, c.Revision, c.Revision, c.Session))
 		return e
 	})
 }
@@ -175,13 +175,14 @@ func (r *Recorder) noteGaps() {
 func (r *Recorder) caughtUp(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
+	history := r.cfg.Store.Rewinds()
 	target, err := r.cfg.Store.Sync(ctx)
-	if err != nil {
+	if err != nil || r.cfg.Store.Rewinds() != history {
 		return false
 	}
 	for ctx.Err() == nil {
 		r.mu.Lock()
-		reached := r.watched >= target
+		reached := r.history == history && r.watched >= target
 		r.mu.Unlock()
 		if reached {
 			return true
