@@ -166,6 +166,18 @@ func online(t testing.TB, at *running, presence, client string) int64 {
 	return revision
 }
 
+// onlineBeating waits likewise, while the client beats: a server that did not
+// know the client's last record when it read its CONNECT needs another packet.
+func onlineBeating(t testing.TB, at *running, presence, client string, conn net.Conn) int64 {
+	t.Helper()
+	eventually(t, client+" is online at "+at.name, func() bool {
+		ping(t, conn)
+		s, _ := record(t, at.store, presence, client)
+		return s.Incarnation == at.config.Incarnation && !s.Offline
+	})
+	return online(t, at, presence, client)
+}
+
 // history is everything that was ever written about a client, oldest first.
 func history(t testing.TB, c *clientv3.Client, presence, client string) []store.Session {
 	t.Helper()

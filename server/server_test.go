@@ -180,8 +180,8 @@ func TestATakeoverByAnotherServer(t *testing.T) {
 	first := must(t, a.addr(), id("c"))
 	epoch := online(t, a, "phone", "c")
 	knows(t, a, b)
-	must(t, b.addr(), id("c"), says(wire.PropLeft, a.addr()+" "+wire.LeftLate))
-	if later := online(t, b, "phone", "c"); later <= epoch {
+	second := must(t, b.addr(), id("c"), says(wire.PropLeft, a.addr()+" "+wire.LeftLate))
+	if later := onlineBeating(t, b, "phone", "c", second.conn); later <= epoch {
 		t.Errorf("epoch %d after %d", later, epoch)
 	}
 	if d := first.ends(t); d.ReasonCode != 0x8e {
@@ -221,8 +221,8 @@ func TestABrokenConnectionThatComesBackElsewhereIsNeverOffline(t *testing.T) {
 	c := must(t, a.addr(), id("c"), user("im/quick"), every(10))
 	online(t, a, "quick", "c")
 	c.conn.Close()
-	must(t, b.addr(), id("c"), user("im/quick"), every(10), says(wire.PropLeft, a.addr()+" "+wire.LeftBroken))
-	online(t, b, "quick", "c")
+	again := must(t, b.addr(), id("c"), user("im/quick"), every(10), says(wire.PropLeft, a.addr()+" "+wire.LeftBroken))
+	onlineBeating(t, b, "quick", "c", again.conn)
 	eventually(t, "the first server lets go", func() bool { return entry(t, a.store, a.name).Total() == 0 })
 	got := history(t, etcd.Client(), "quick", "c")
 	if len(got) != 2 || got[0].Offline || got[1].Offline {

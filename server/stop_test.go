@@ -57,7 +57,7 @@ func TestAStoppedServerThatWakesWritesNothingOfWhatItLost(t *testing.T) {
 	ghost := dial(t, a.addr)
 	ghost.send(connect5bytes("ghost", "im/quick", "alice", 1))
 	for i := range moved {
-		must(t, b.addr(), id(fmt.Sprint("moved-", i)), user("im/quick"), every(10), says(wire.PropLeft, a.addr+" "+wire.LeftLate))
+		ping(t, must(t, b.addr(), id(fmt.Sprint("moved-", i)), user("im/quick"), every(10), says(wire.PropLeft, a.addr+" "+wire.LeftLate)).conn)
 	}
 	must(t, b.addr(), id("ghost"), user("im/quick"), every(10))
 	for i := range moved {
