@@ -1,5 +1,17 @@
 // Package plan turns verdicts and load into moves: which servers' clients, to
 // which servers, how many and how fast. It is pure, like internal/verdict.
+//
+// Where the rules leave a choice:
+//
+//   - A server that fails too often (verdict.Verdict.Suppressed) stays out after
+//     it has recovered, and is sent nobody; but not where nobody else is in
+//     service, nor while another's clients wait for want of room or of a place.
+//   - A move in progress adapts its pace to its receivers (Adjust), and stands
+//     still while the brake is on, while they are slow, and, if it only
+//     evens the load, while clients of a server in trouble are moved.
+//   - Without headroom the clients of an overloaded server stay, and it turns
+//     newcomers away for a while. One that is dead needs no telling.
+//   - The load is only evened in the mode Automatic, and in peace.
 package plan
 
 import (
@@ -25,6 +37,31 @@ type Policy struct {
 	MaxServers func(total int) int
 	// Rate is clients per second to begin with, over all moves; zero: DefaultRate.
 	Rate float64
+	// AnswerTime is the longest time in which a healthy server answers; zero:
+	// verdict.DefaultAnswerTime. At half of it a receiver is slow.
+	AnswerTime time.Duration
+	// Memory is that of the last Decision, handed back; zero at the first.
+	Memory Memory
+}
+
+// Memory is what a decision must know of those before it.
+type Memory struct {
+	// Uneven is since when the load has been uneven without a break, in peace;
+	// zero: it is not. Rebalanced is when that was last acted on; zero: never.
+	Uneven, Rebalanced time.Time
+}
+
+func (p Policy) withDefaults() Policy {
+	if p.Rate <= 0 {
+		p.Rate = DefaultRate
+	}
+	if p.AnswerTime <= 0 {
+		p.AnswerTime = verdict.DefaultAnswerTime
+	}
+	if p.MaxServers == nil {
+		p.MaxServers = func(total int) int { return total / 10 }
+	}
+	return p
 }
 
 // Server is one server as the plan sees it.
@@ -47,8 +84,14 @@ type Server struct {
 	Returned bool
 	// Advised: a Failover that only advises was recorded for the present fault.
 	Advised bool
-	// QueueDelay is the server's own word on its work path.
-	QueueDelay time.Duration
+	// QueueDelay is the server's own word on its work path, and Answer the median
+	// time in which its observers get answers; zero: not known.
+	QueueDelay, Answer time.Duration
+	// Shedding: a directive stands by which it turns newcomers away.
+	Shedding bool
+	// Newest: its pod is of the newest revision. While some are and others are
+	// not there is a rollout, and the newest receive first: the others go next.
+	Newest bool
 }
 
 // Active is a Failover that is not finished.
@@ -93,6 +136,19 @@ type Decision struct {
 	Blocked string
 	// NoHeadroom: the others have no room for a server's clients, so that these stay.
 	NoHeadroom bool
+	// Shed are all servers that should turn newcomers away now: the others don't, or cease to.
+	Shed []Shed
+	// Memory is what the next decision must be given.
+	Memory Memory
 	// Next is when to look again even if nothing changes; zero: only then.
 	Next time.Time
+}
+
+// Shed has one server turn newcomers away, and keep those it has.
+type Shed struct {
+	Server, Incarnation string
+	// RetryAfter is the least time after which they may come back; at most twice
+	// that, so that they don't all come at once.
+	RetryAfter time.Duration
+	Why        string
 }

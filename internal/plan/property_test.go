@@ -23,6 +23,8 @@ func drawFleet(t *rapid.T) []plan.Server {
 			Name: fmt.Sprint("s", i), Address: "10.0.0.1:1883", Sessions: rapid.IntRange(0, 2000).Draw(t, "sessions"),
 			Capacity: rapid.SampledFrom([]int{0, 0, 1500, 3000, 10000}).Draw(t, "capacity"),
 			Exempt:   rarely(t, "exempt"), Drained: rarely(t, "drained"), Returned: rarely(t, "returned"),
+			Newest: rapid.Bool().Draw(t, "newest"), Shedding: rarely(t, "shedding"),
+			Answer:     rapid.SampledFrom([]time.Duration{0, time.Millisecond, 200 * time.Millisecond}).Draw(t, "answer"),
 			QueueDelay: rapid.SampledFrom([]time.Duration{0, 0, 0, time.Second}).Draw(t, "queue"),
 		}
 		if rarely(t, "noAddress") {
@@ -37,6 +39,9 @@ func drawVerdict(t *rapid.T, now time.Time) verdict.Verdict {
 	v := verdict.Verdict{Since: now.Add(-time.Minute), State: rapid.SampledFrom([]verdict.State{
 		verdict.Alive, verdict.Alive, verdict.Alive, verdict.Alive, verdict.Suspect, verdict.Unknown, verdict.Overloaded, verdict.Dead,
 	}).Draw(t, "state")}
+	if rarely(t, "suppressed") {
+		v.Suppressed = now.Add(time.Hour)
+	}
 	if v.State.Bad() {
 		v.Detected, v.Proven = now.Add(-time.Duration(rapid.IntRange(0, 5).Draw(t, "detected"))*time.Second), !rarely(t, "unproven")
 	}
@@ -56,9 +61,11 @@ func TestDecisionsUnderRandomLoad(t *testing.T) {
 			MaxServers: func(int) int { return most },
 		}
 		for range rapid.IntRange(1, 8).Draw(t, "steps") {
-			now = now.Add(time.Second)
-			for i := range fleet {
-				fleet[i].Verdict = drawVerdict(t, now)
+			now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 9 * time.Minute}).Draw(t, "later"))
+			if peace := rapid.Bool().Draw(t, "peace"); !peace {
+				for i := range fleet {
+					fleet[i].Verdict = drawVerdict(t, now)
+				}
 			}
 			brake := verdict.Brake{Frozen: rarely(t, "frozen"), Reason: "why"}
 			before := slices.Clone(fleet)
@@ -76,6 +83,8 @@ func TestDecisionsUnderRandomLoad(t *testing.T) {
 				t.Fatalf("frozen, and yet %+v", d)
 			}
 			checkDecision(t, p, fleet, d)
+			checkRest(t, now, p, fleet, brake, d)
+			p.Memory = d.Memory
 			obey(fleet, d)
 			out := 0
 			for _, s := range fleet {
@@ -120,7 +129,7 @@ func checkDecision(t *rapid.T, p plan.Policy, fleet []plan.Server, d plan.Decisi
 			t.Fatalf("a move in mode %s: %+v", p.Mode, m)
 		case s.Exempt || s.Out:
 			t.Fatalf("a move from an exempt server, or one that is out: %+v", s)
-		case m.Reason != plan.Returned && (!s.Verdict.State.Bad() || !s.Verdict.Proven || m.Count != 0 || m.Clients != s.Sessions):
+		case m.Count == 0 && (!s.Verdict.State.Bad() || !s.Verdict.Proven || m.Clients != s.Sessions):
 			t.Fatalf("a move without a proof: %+v of %+v", m, s)
 		case len(m.Targets) == 0 || len(m.Targets) > plan.MaxTargets:
 			t.Fatalf("%d targets", len(m.Targets))
@@ -136,19 +145,24 @@ func checkDecision(t *rapid.T, p plan.Policy, fleet []plan.Server, d plan.Decisi
 				t.Fatalf("%s can't receive: %+v", name, r)
 			}
 		}
-		if m.Reason == plan.Returned {
-			checkReturn(t, fleet, m)
+		if m.Count > 0 {
+			checkLevel(t, fleet, m)
 		}
 	}
 	if rates > max(p.Rate, float64(len(d.Moves))) {
 		t.Fatalf("%v clients/s in all, and the policy has %v", rates, p.Rate)
 	}
-	if len(d.Moves) == 0 || d.Moves[0].Reason == plan.Returned {
+	if len(d.Moves) == 0 || d.Moves[0].Count > 0 {
 		return
 	}
-	receivers, held := 0, 0
+	receivers, held, restless := 0, 0, false
+	for _, m := range d.Moves {
+		for name := range spread(m) {
+			restless = restless || !find(fleet, name).Verdict.Suppressed.IsZero()
+		}
+	}
 	for _, s := range fleet {
-		if s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && s.Address != "" && s.QueueDelay == 0 {
+		if s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && s.Address != "" && s.QueueDelay == 0 && s.Verdict.Suppressed.IsZero() != restless {
 			receivers++
 			held += s.Sessions
 		}
@@ -169,8 +183,8 @@ func checkDecision(t *rapid.T, p plan.Policy, fleet []plan.Server, d plan.Decisi
 	}
 }
 
-// checkReturn demands that nobody gives below the mean, or gets above it.
-func checkReturn(t *rapid.T, fleet []plan.Server, m plan.Move) {
+// checkLevel demands that nobody gives below the mean, or gets above it.
+func checkLevel(t *rapid.T, fleet []plan.Server, m plan.Move) {
 	total, n := 0, 0
 	for _, s := range fleet {
 		if s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && s.Address != "" {
@@ -183,8 +197,46 @@ func checkReturn(t *rapid.T, fleet []plan.Server, m plan.Move) {
 		t.Fatalf("%s gives %d of %d, and the mean is %v", m.Server, m.Count, s.Sessions, mean)
 	}
 	for name, part := range spread(m) {
-		if s := find(fleet, name); !s.Returned || float64(s.Sessions+part-1) > mean {
+		if s := find(fleet, name); m.Reason == plan.Returned && !s.Returned || float64(s.Sessions+part-1) > mean {
 			t.Fatalf("%s gets %d to its %d, and the mean is %v", name, part, s.Sessions, mean)
+		}
+	}
+}
+
+// checkRest holds what else was decided against the rules.
+func checkRest(t *rapid.T, now time.Time, p plan.Policy, fleet []plan.Server, brake verdict.Brake, d plan.Decision) {
+	rate, stuck, serving := 0.0, false, false
+	for _, m := range d.Moves {
+		if m.Reason == plan.Rebalance {
+			rate += m.Rate
+			since := now.Sub(p.Memory.Rebalanced)
+			if p.Mode != plan.Automatic || brake.Frozen || p.Memory.Uneven.IsZero() || now.Sub(p.Memory.Uneven) < time.Minute || since < 10*time.Minute {
+				t.Fatalf("the load is evened %v after the last time, uneven since %v: %+v", since, p.Memory.Uneven, m)
+			}
+		}
+	}
+	if rate > 50 {
+		t.Fatalf("the load is evened at %v/s", rate)
+	}
+	for _, s := range fleet {
+		moves := slices.ContainsFunc(d.Moves, func(m plan.Move) bool { return m.Server == s.Name })
+		sheds := slices.ContainsFunc(d.Shed, func(shed plan.Shed) bool { return shed.Server == s.Name })
+		stuck = stuck || s.Verdict.State.Bad() && s.Verdict.Proven && !s.Exempt && !s.Out && !moves
+		serving = serving || s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out || slices.Contains(d.Readmit, s.Name) && s.Verdict.Suppressed.IsZero()
+		if sheds && (p.Mode != plan.Automatic || s.Verdict.State != verdict.Overloaded || s.Exempt || s.Out || moves || brake.Frozen && !s.Shedding) {
+			t.Fatalf("%+v turns newcomers away", s)
+		}
+	}
+	for _, name := range d.Readmit {
+		if s := find(fleet, name); p.Mode == plan.Automatic && !s.Verdict.Suppressed.IsZero() && !stuck && serving {
+			t.Fatalf("%s is suppressed, and let in without need", name)
+		}
+	}
+	if p.Mode == plan.Automatic && !brake.Frozen && !serving && len(d.Readmit) == 0 {
+		for _, s := range fleet {
+			if s.Out && s.Verdict.State == verdict.Alive && !s.Exempt && !s.Drained {
+				t.Fatalf("nobody is in service, and %s is not let in", s.Name)
+			}
 		}
 	}
 }

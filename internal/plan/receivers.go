@@ -18,19 +18,33 @@ type receiver struct {
 	load int // sessions, and those that are coming
 }
 
-// receivers are Alive, in service, reachable for clients and not busy. A server
-// that is merely Suspect gets nobody: it may be the next.
+// receivers are Alive, in service, reachable for clients and not slow. A server
+// that is merely Suspect gets nobody: it may be the next. So with those that
+// fail too often, unless there are no others.
 func (f *fleet) receivers() receivers {
-	var r receivers
+	var r, restless receivers
 	for _, s := range f.servers {
-		if s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && !f.leaving[s.Name] && s.Address != "" && !busy(s) {
-			r = append(r, receiver{s, s.Sessions + f.coming[s.Name]})
+		switch one := (receiver{s, s.Sessions + f.coming[s.Name]}); {
+		case !f.fit(s) || f.late(s):
+		case suppressed(s):
+			restless = append(restless, one)
+		default:
+			r = append(r, one)
 		}
+	}
+	if len(r) == 0 {
+		return restless
 	}
 	return r
 }
 
-func busy(s *Server) bool { return s.QueueDelay >= BusyAfter }
+// fit tells whether clients may be sent to a server at all.
+func (f *fleet) fit(s *Server) bool {
+	return s.Verdict.State == verdict.Alive && !s.Exempt && !s.Out && !f.leaving[s.Name] && s.Address != ""
+}
+
+// late tells whether a server is too busy to be sent anybody.
+func (f *fleet) late(s *Server) bool { return max(s.QueueDelay, s.Answer) >= f.slow }
 
 // share divides clients over the receivers, so that their loads after the move
 // are as even as they can be: none takes more than the room it has up to the
@@ -55,11 +69,18 @@ func (r receivers) share(clients int) (targets []Target, blocked string, full bo
 
 	mean := float64(used+clients) / float64(len(r))
 	r = r.roomiest(MaxOver * mean)
-	level := r.level(clients)
-	if level > math.Floor(MaxOver*mean) && level > math.Ceil(mean) {
+	most := max(math.Floor(MaxOver*mean), math.Ceil(mean))
+	newest, others := r.byRevision()
+	first := newest.level(min(clients, newest.rooms(most)))
+	rest := others.level(max(0, clients-newest.rooms(first)))
+	if rest > most {
 		return nil, fmt.Sprintf("the receivers have no room for %d clients below their capacities and %v times their mean", clients, MaxOver), true
 	}
 	for _, s := range r {
+		level := rest
+		if s.Newest {
+			level = first
+		}
 		if room := s.room(level); room > 0 {
 			targets = append(targets, Target{Server: s.Name, Address: s.Address, Weight: room})
 		}
@@ -70,6 +91,19 @@ func (r receivers) share(clients int) (targets []Target, blocked string, full bo
 		}
 	}
 	return targets, "", false
+}
+
+// byRevision parts those that receive first, during a rollout, from the others;
+// without one all are others.
+func (r receivers) byRevision() (newest, others receivers) {
+	for _, s := range r {
+		if s.Newest {
+			newest = append(newest, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return newest, others
 }
 
 // roomiest are the MaxTargets receivers with the most room up to a level, still by name.
@@ -107,16 +141,19 @@ func (s receiver) room(level float64) int {
 	return max(0, int(level)-s.load)
 }
 
+// rooms is how many more clients all of them may hold up to a level.
+func (r receivers) rooms(level float64) int {
+	n := 0
+	for _, s := range r {
+		n += s.room(level)
+	}
+	return n
+}
+
 // level is the lowest whole load up to which the receivers have room for so
 // many clients; +Inf: there is none.
 func (r receivers) level(clients int) float64 {
-	fits := func(level int) bool {
-		room := 0
-		for _, s := range r {
-			room += s.room(float64(level))
-		}
-		return room >= clients
-	}
+	fits := func(level int) bool { return r.rooms(float64(level)) >= clients }
 	high := 0
 	for _, s := range r {
 		high = max(high, s.load)
@@ -139,20 +176,25 @@ func (r receivers) level(clients int) float64 {
 // take counts a move as on its way, for those that are planned after it.
 func (r receivers) take(targets []Target) {
 	for _, t := range targets {
-		if i, ok := slices.BinarySearchFunc(r, t.Server, func(s receiver, name string) int { return strings.Compare(s.Name, name) }); ok {
-			r[i].load += t.Weight
-		}
+		r.find(t.Server).load += t.Weight
 	}
 }
 
-// pace is the rate that the receivers' room bears.
-func (r receivers) pace(rate float64) float64 {
+// pace is the rate that the room of the targets bears.
+func (r receivers) pace(rate float64, targets []Target) float64 {
 	room := 0
-	for _, s := range r {
+	for _, t := range targets {
+		s := r.find(t.Server)
 		if s.Capacity == 0 {
 			return rate
 		}
 		room += max(0, s.Capacity-s.load)
 	}
 	return atLeastOne(min(rate, float64(room)/FillTime.Seconds()))
+}
+
+// find is the receiver of a name, which is among them.
+func (r receivers) find(name string) *receiver {
+	i, _ := slices.BinarySearchFunc(r, name, func(s receiver, name string) int { return strings.Compare(s.Name, name) })
+	return &r[i]
 }

@@ -16,17 +16,19 @@ import (
 
 // TestScenarios replays testdata/*.txt. The lines that its files may hold:
 //
-//	policy    mode=MODE maxServers=N rate=N
+//	policy    mode=MODE maxServers=N rate=N answer=D
 //	frozen REASON | thawed
-//	server S  state=STATE unproven sessions=N capacity=N queueDelay=D noAddress
-//	          exempt out drained returned advised       (…=false takes it back)
-//	active F  server=S reason=REASON pending=N targets=S:WEIGHT,…  | done
+//	server S  state=STATE unproven suppressed=D sessions=N capacity=N queueDelay=D answer=D
+//	          noAddress exempt out drained returned advised shedding newest
+//	                                                    (…=false takes it back)
+//	active F  server=S reason=REASON pending=N targets=S:WEIGHT,… rate=N  | done
+//	          (with a rate its pace is adjusted; without one it only counts)
 //	drain S   asks where its clients would go if a person took it out
 //
 // What is decided is printed, not done: the lines that follow say what came of it.
 func TestScenarios(t *testing.T) {
 	scenario.RunAll(t, "testdata/*.txt", func() scenario.Judge {
-		return &bench{policy: plan.Policy{Mode: plan.Automatic}, servers: map[string]*plan.Server{}, active: map[string]*plan.Active{}}
+		return &bench{policy: plan.Policy{Mode: plan.Automatic}, servers: map[string]*plan.Server{}, active: map[string]*plan.Active{}, paces: map[string]plan.Pace{}}
 	})
 }
 
@@ -37,6 +39,7 @@ type bench struct {
 	brake   verdict.Brake
 	servers map[string]*plan.Server
 	active  map[string]*plan.Active
+	paces   map[string]plan.Pace
 	drain   string
 }
 
@@ -50,8 +53,21 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 		active = append(active, *b.active[name])
 	}
 	d := plan.Failovers(epoch.Add(at), b.policy, b.brake, servers, active)
+	b.policy.Memory = d.Memory
 	for _, m := range d.Moves {
 		news = append(news, line(m))
+	}
+	for _, shed := range d.Shed {
+		news = append(news, fmt.Sprintf("shed %s, for %v: %s", shed.Server, shed.RetryAfter, shed.Why))
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.paces)) {
+		last := b.paces[name]
+		now := plan.Adjust(epoch.Add(at), b.policy, b.brake, *b.active[name], last, servers, active)
+		b.paces[name] = now
+		if now.Rate != last.Rate || now.Held != last.Held || !slices.Equal(now.Targets, last.Targets) {
+			news = append(news, fmt.Sprintf("%s goes on at %v/s to %s %s", name, now.Rate, receivers(now.Targets), now.Held))
+		}
+		d.Next = earlier(d.Next, now.Next)
 	}
 	if b.drain != "" {
 		m, blocked := plan.Drain(b.policy, b.drain, servers, active)
@@ -89,12 +105,23 @@ func line(m plan.Move) string {
 	if m.AdviseOnly {
 		verb = "advise to move"
 	}
+	return fmt.Sprintf("%s %s of %d from %s (%s) to %s, %d at once, then %v/s: %s",
+		verb, what, m.Clients, m.Server, m.Reason, receivers(m.Targets), m.FirstWave, m.Rate, m.Evidence)
+}
+
+func receivers(l []plan.Target) string {
 	var to []string
-	for _, t := range m.Targets {
+	for _, t := range l {
 		to = append(to, fmt.Sprintf("%s:%d", t.Server, t.Weight))
 	}
-	return fmt.Sprintf("%s %s of %d from %s (%s) to %s, %d at once, then %v/s: %s",
-		verb, what, m.Clients, m.Server, m.Reason, strings.Join(to, " "), m.FirstWave, m.Rate, m.Evidence)
+	return strings.Join(to, " ")
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (b *bench) Apply(l scenario.Line) error {
@@ -129,7 +156,7 @@ func (b *bench) Apply(l scenario.Line) error {
 		case "server":
 			err = serverArg(now, s, arg)
 		case "active":
-			err = b.activeArg(a, arg)
+			err = b.activeArg(now, a, arg)
 		default:
 			return fmt.Errorf("unknown verb %q", l.Verb)
 		}
@@ -150,6 +177,8 @@ func (b *bench) policyArg(a scenario.Arg) (err error) {
 		var n int
 		n, err = strconv.Atoi(a.Value)
 		b.policy.MaxServers = func(int) int { return n }
+	case "answer":
+		b.policy.AnswerTime, err = time.ParseDuration(a.Value)
 	case "rate":
 		b.policy.Rate, err = strconv.ParseFloat(a.Value, 64)
 	default:
@@ -174,6 +203,19 @@ func serverArg(now time.Time, s *plan.Server, a scenario.Arg) (err error) {
 		s.Capacity, err = strconv.Atoi(a.Value)
 	case "queueDelay":
 		s.QueueDelay, err = time.ParseDuration(a.Value)
+	case "answer":
+		s.Answer, err = time.ParseDuration(a.Value)
+	case "suppressed":
+		var d time.Duration
+		if d, err = time.ParseDuration(a.Value); d > 0 {
+			s.Verdict.Suppressed = now.Add(d)
+		} else {
+			s.Verdict.Suppressed = time.Time{}
+		}
+	case "shedding":
+		s.Shedding = on
+	case "newest":
+		s.Newest = on
 	case "noAddress":
 		s.Address = ""
 	case "exempt":
@@ -192,7 +234,7 @@ func serverArg(now time.Time, s *plan.Server, a scenario.Arg) (err error) {
 	return err
 }
 
-func (b *bench) activeArg(f *plan.Active, a scenario.Arg) (err error) {
+func (b *bench) activeArg(now time.Time, f *plan.Active, a scenario.Arg) (err error) {
 	switch a.Key {
 	case "server":
 		f.Server = a.Value
@@ -207,10 +249,15 @@ func (b *bench) activeArg(f *plan.Active, a scenario.Arg) (err error) {
 			if err != nil {
 				return err
 			}
-			f.Targets = append(f.Targets, plan.Target{Server: name, Weight: n})
+			f.Targets = append(f.Targets, plan.Target{Server: name, Address: name + ":1883", Weight: n})
 		}
+	case "rate":
+		var rate float64
+		rate, err = strconv.ParseFloat(a.Value, 64)
+		b.paces[f.Name] = plan.Pace{Rate: rate, Targets: f.Targets, Want: rate, At: now}
 	case "done":
 		delete(b.active, f.Name)
+		delete(b.paces, f.Name)
 	default:
 		return errUnknown
 	}
