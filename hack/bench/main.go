@@ -108,7 +108,7 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	if err := rest(ctx, 2*time.Second); err != nil {
+	if err := rest(ctx, p.settle); err != nil {
 		return f, err
 	}
 	before, err := resident(server.pid)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rollcall-dev/rollcall/internal/heap"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/server"
 )
@@ -45,5 +46,6 @@ func serveRollcall(ctx context.Context, p plan, listen, etcd string) error {
 	if err != nil {
 		return err
 	}
+	go func() { _ = heap.Keep(ctx, heap.Config{Percent: p.percent}) }() // as `rollcall server` does
 	return srv.Run(ctx)
 }
