@@ -144,7 +144,7 @@ func (a *agent) gossip() {
 		return to.running() && w.passes(from.place, to.place) && w.passes(to.place, from.place)
 	}
 	target := other()
-	if target.dead && w.now-target.stalled > time.Minute {
+	if target.dead && w.now-target.died > 3*time.Second {
 		return // gossip knows
 	}
 	if hears(a, target) {
@@ -155,7 +155,10 @@ func (a *agent) gossip() {
 	asked, nacks, ok := 0, 0, false
 	for range min(3, n-2) {
 		h := other()
-		if h == target {
+		for try := 0; (h == target || h.dead) && try < 32; try++ {
+			h = other()
+		}
+		if h == target || h.dead {
 			continue
 		}
 		asked++
@@ -287,7 +290,7 @@ func (s *server) report(r *report, c *client, gen uint32, acked func()) {
 	}
 	c.seen = s.w.now
 	life := s.life
-	s.answer(costPing, func() {
+	s.answer(costPing, func() bool { return c.gen == gen }, func() {
 		s.w.etcd.write(s.place, func() bool { return s.life == life && s.running() }, func() {
 			if e := s.w.etcd; r.stamp.after(e.reported[r.node]) {
 				e.reported[r.node] = r.stamp

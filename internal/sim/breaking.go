@@ -52,7 +52,17 @@ func (w *world) doSlow(s *Step, who []int) {
 // doLoad makes every packet cost more: that many times what it should.
 func (w *world) doLoad(s *Step, who []int) {
 	factor := s.number("factor", 1)
-	w.faulty(s, who, func(sv *server) { sv.factor = factor }, func(sv *server) { sv.factor = 1 })
+	for _, i := range who {
+		sv := w.servers[i]
+		f := w.out.fault(kindServer, i, s.required())
+		sv.factor = factor // whatever life it is in: the load comes from outside
+		if d := s.lasts(); d < time.Hour*24*365 {
+			w.after(d, func() {
+				w.out.mended(f)
+				sv.factor = 1
+			})
+		}
+	}
 }
 
 // doCrash ends processes; a kubelet starts them again.
@@ -135,8 +145,16 @@ func (w *world) doRoll(s *Step, who []int) {
 // doStarve lets processes run only for a part of each period.
 func (w *world) doStarve(s *Step, who []int) {
 	run, period := s.duration("run", 0), s.duration("period", time.Second)
-	if strings.HasPrefix(s.Subject, "server") {
-		w.faulty(&Step{Args: map[string]string{"for": s.Args["for"], "expect": "no"}}, who, func(*server) {}, func(*server) {})
+	if period-run > time.Second/2 { // what a server does then is its own: neither asked for nor wrong
+		var servers []int
+		for _, sv := range w.servers {
+			for _, i := range who {
+				if slices.Contains(w.starved(s, i), &sv.process) {
+					servers = append(servers, sv.id)
+				}
+			}
+		}
+		w.faulty(&Step{Args: map[string]string{"for": s.Args["for"], "expect": "no"}}, servers, func(*server) {}, func(*server) {})
 	}
 	end := w.now + min(s.lasts(), 24*time.Hour)
 	for _, i := range who {
@@ -155,8 +173,11 @@ func (w *world) doStarve(s *Step, who []int) {
 }
 
 func (w *world) starved(s *Step, i int) []*process {
-	if strings.HasPrefix(s.Subject, "server") {
+	switch {
+	case strings.HasPrefix(s.Subject, "server"):
 		return []*process{&w.servers[i].process}
+	case strings.HasPrefix(s.Subject, "agent"):
+		return []*process{&w.agents[i].process}
 	}
 	return w.on(i)
 }
@@ -169,9 +190,7 @@ func (w *world) on(node int) []*process {
 			l = append(l, &s.process)
 		}
 	}
-	if node < len(w.agents) {
-		l = append(l, &w.agents[node].process)
-	}
+	l = append(l, &w.agents[node].process)
 	for _, c := range w.controllers {
 		if c.place == node {
 			l = append(l, &c.process)
@@ -203,9 +222,7 @@ func (w *world) doBursts(s *Step, who []int) {
 // doStall keeps agents alone from running.
 func (w *world) doStall(s *Step, who []int) {
 	for _, i := range who {
-		if i < len(w.agents) {
-			w.agents[i].stall(s.duration("for", time.Second))
-		}
+		w.agents[i].stall(s.duration("for", time.Second))
 	}
 }
 
@@ -221,7 +238,9 @@ func (w *world) doKill(s *Step, who []int) {
 		var broken []*fault
 		for _, sv := range w.servers {
 			if sv.place == i && !sv.dead {
-				broken = append(broken, w.out.fault(kindServer, sv.id, s.required()))
+				b := w.out.fault(kindServer, sv.id, s.required())
+				b.machine = true
+				broken = append(broken, b)
 				sv.die()
 				sv.life = 0
 				for _, c := range sv.sessions {
@@ -230,10 +249,10 @@ func (w *world) doKill(s *Step, who []int) {
 				sv.sessions, sv.count, sv.held = nil, 0, nil
 			}
 		}
-		if i < len(w.agents) {
-			a := w.agents[i]
-			a.end()
-			for _, c := range a.sessions {
+		a := w.agents[i]
+		a.end()
+		for _, c := range a.sessions {
+			if c != nil {
 				c.gen++
 			}
 		}
@@ -259,7 +278,9 @@ func (w *world) powerOn(i int, f *fault, broken []*fault) {
 			sv.begin()
 		}
 	}
-	if i < len(w.agents) {
+	if !w.rollcall {
+		w.agents[i].start()
+	} else {
 		w.agents[i].begin()
 		for _, c := range w.agents[i].sessions {
 			c.seeking = w.now
@@ -302,9 +323,7 @@ func (w *world) doJump(s *Step, who []int) {
 			w.servers[i].skew += by
 			w.servers[i].woke = w.now // a gap in its own clock
 		case "agent":
-			if i < len(w.agents) {
-				w.agents[i].skew += by
-			}
+			w.agents[i].skew += by
 		case "controller":
 			if i < len(w.controllers) {
 				w.controllers[i].skew += by
@@ -321,7 +340,7 @@ func (w *world) doAway(s *Step, _ []int) {
 
 // doUnseat ends the leading controller; it comes back without a memory.
 func (w *world) doUnseat(s *Step, _ []int) {
-	if w.etcd.leader < 0 {
+	if w.etcd.leader < 0 || !w.rollcall {
 		return
 	}
 	c := w.controllers[w.etcd.leader]

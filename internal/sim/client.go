@@ -131,16 +131,9 @@ func (c *client) schedule() {
 // send sends a PINGREQ.
 func (c *client) send() {
 	s, w := c.w.servers[c.server], c.w
-	if len(c.sent) == 0 && w.net.calm() && s.life == c.on && s.free() && c.table == s.life {
+	if len(c.sent) == 0 && w.net.calm() && s.life == c.on && s.free() && c.table == s.life && s.quick(costPing) {
 		c.seen = w.now
-		took := s.serve(costPing)
-		if took < time.Millisecond {
-			c.missed, c.excused = 0, false
-			return
-		}
-		c.await()
-		gen := c.gen
-		w.after(took, func() { s.leaves(c.on, func() { c.pong(gen) }) })
+		c.missed, c.excused = 0, false
 		return
 	}
 	c.await()
@@ -174,8 +167,8 @@ func (s *server) beat(c *client, gen uint32, on int) {
 	case !s.free():
 		s.hold(func() { s.beat(c, gen, on) })
 	default:
-		c.seen = s.w.now
-		s.answer(costPing, func() {
+		s.answer(costPing, func() bool { return c.gen == gen }, func() {
+			c.seen = s.w.now
 			s.w.transfer(s.place, c.place, func() bool { return c.gen == gen }, func() { c.pong(gen) })
 		})
 	}

@@ -10,8 +10,9 @@ import (
 )
 
 // verb is one thing that can be done to a world. args are those it knows,
-// besides "for" (how long; without it, to the end) and "expect" ("no" where a
-// verdict is neither asked for nor wrong).
+// besides "for" (how long; without it, to the end), "expect" ("no" where a
+// verdict is neither asked for nor wrong), "pick" (so many of the subjects, at
+// random) and "each" (one after the other, that far apart).
 type verb struct {
 	subjects string // kinds of subject it takes: server, node, zone, controller; empty: none
 	args     []string
@@ -30,7 +31,7 @@ func init() {
 		"roll":    {"server", []string{"down", "every"}, (*world).doRoll},
 		"slow":    {"server", []string{"by"}, (*world).doSlow},
 		"load":    {"server", []string{"factor"}, (*world).doLoad},
-		"starve":  {"server node", []string{"run", "period"}, (*world).doStarve},
+		"starve":  {"server node agent", []string{"run", "period"}, (*world).doStarve},
 		"bursts":  {"node", []string{"every", "last"}, (*world).doBursts},
 		"stall":   {"agent", nil, (*world).doStall},
 		"kill":    {"node", nil, (*world).doKill},
@@ -60,8 +61,12 @@ func (s *Step) check(set *Setting) error {
 			if _, err := strconv.ParseFloat(value, 64); err != nil {
 				return err
 			}
+		case k == "pick":
+			if n, err := strconv.Atoi(value); err != nil || n < 1 {
+				return fmt.Errorf("pick=%s is not a number above 0", value)
+			}
 		case k == "oneway" || k == "expect":
-		case k == "for" || slices.Contains(v.args, k):
+		case k == "for" || k == "each" || slices.Contains(v.args, k):
 			if d, err := time.ParseDuration(value); err != nil || d < 0 {
 				return fmt.Errorf("%s=%s is not a duration", k, value)
 			}
@@ -188,9 +193,24 @@ func (w *world) play(steps []Step) {
 		if v.subjects != "" {
 			who, _ = subjects(s.Subject, v.subjects, &w.set) // checked when it was read
 		}
-		w.at(at, call(func() {
-			w.out.mark(s)
-			v.do(w, s, who)
-		}), 0, 0)
+		if n, err := strconv.Atoi(s.Args["pick"]); err == nil {
+			who = slices.Clone(who)
+			w.rnd.Shuffle(len(who), func(i, j int) { who[i], who[j] = who[j], who[i] })
+			who = who[:min(n, len(who))]
+		}
+		do := func(at time.Duration, who []int) {
+			w.at(at, call(func() {
+				w.out.mark(s)
+				v.do(w, s, who)
+			}), 0, 0)
+		}
+		each := s.duration("each", 0)
+		if each == 0 {
+			do(at, who)
+			continue
+		}
+		for n := range who {
+			do(at+time.Duration(n)*each+time.Duration(w.rnd.Int64N(int64(each)/4+1)), who[n:n+1])
+		}
 	}
 }

@@ -6,8 +6,12 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
-// orphansEvery is how often lost servers are looked for.
-const orphansEvery = time.Second
+const (
+	// orphansEvery is how often lost servers are looked for.
+	orphansEvery = time.Second
+	// agentGrace is what a server adds to the lease of an agent's session.
+	agentGrace = 500 * time.Millisecond
+)
 
 // keepOrphans declares those Offline whose server is lost and who came to no
 // other, by the real rule, as controllers/orphans does.
@@ -50,11 +54,19 @@ func (c *controller) sweep(server, life int, since time.Duration, brake verdict.
 			session.FailoverEnded = epoch.Add(f.completed)
 		}
 	}
-	if v, _ := verdict.Client(c.clock(), c.w.clientPolicy, session, brake); v.State != verdict.Offline {
+	policy := c.w.clientPolicy
+	people, _ := verdict.Client(c.clock(), policy, session, brake)
+	session.Interval, policy.Grace = time.Second, agentGrace // what agents declare
+	agents, _ := verdict.Client(c.clock(), policy, session, brake)
+	if people.State != verdict.Offline && agents.State != verdict.Offline {
 		return
 	}
 	for _, x := range c.w.clients {
-		if x.owner != life || x.offline || x.agent {
+		v := people
+		if x.agent {
+			v = agents
+		}
+		if x.owner != life || x.offline || v.State != verdict.Offline {
 			continue
 		}
 		c.w.etcd.write(c.place, c.running, func() {

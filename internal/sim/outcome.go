@@ -29,12 +29,22 @@ type fault struct {
 	begin, end time.Duration
 	// required: it should be found. Others may be, without being a mistake.
 	required bool
+	// machine: it is its machine's, so that its kubelet is gone too.
+	machine bool
 	// found by Rollcall, and by each of the other judges; -1: not.
 	found time.Duration
 	by    map[string]time.Duration
 	// Of a server: who was on it, how many have left, and when.
 	victims, gone     int
 	firstGone, allOut time.Duration
+}
+
+func (f *fault) String() string {
+	what := serverName(f.subject)
+	if f.kind == kindNode {
+		what = nodeName(f.subject)
+	}
+	return fmt.Sprintf("%s from %.3fs to %.3fs", what, f.begin.Seconds(), f.end.Seconds())
 }
 
 // tally counts the verdicts of one judge.
@@ -141,12 +151,10 @@ func (o *outcome) loaded(s *server) {
 	}
 	mean := float64(o.w.set.Clients) / float64(o.serving)
 	n := 0
-	if len(o.w.agents) == 0 {
-		n = len(s.sessions)
-	} else {
-		n = len(s.sessions) - 2*len(o.w.agents)/len(o.w.servers)
+	if n = len(s.sessions); o.w.rollcall {
+		n -= 2 * len(o.w.agents) / len(o.w.servers)
 	}
-	if mean >= 20 { // below, chance is all
+	if mean >= 50 { // below, chance is all
 		o.peak = max(o.peak, float64(n)/mean)
 	}
 }
@@ -229,6 +237,9 @@ func (o *outcome) verdict(t *tally, name string, kind kindOf, subject int, bad b
 func (o *outcome) judged(c *controller) {
 	for i, s := range o.w.servers {
 		if v := c.servers.Verdicts[s.name]; v.State != "" {
+			if o.trace != nil && v.State.Bad() && !o.own.standing[key{kindServer, i}] {
+				o.trace.note(o.w.now, string(v.State)+": "+v.Message)
+			}
 			o.verdict(o.own, "rollcall", kindServer, i, v.State.Bad())
 		}
 	}

@@ -102,6 +102,7 @@ type process struct {
 	place int
 	// dead: there is no process. life counts those that there were.
 	dead bool
+	died time.Duration
 	life int
 	// stopped by SIGSTOP; stalled until then by a lack of CPU.
 	stopped bool
@@ -173,7 +174,7 @@ func (p *process) wake() {
 
 // die ends the process, and all that it was about to do.
 func (p *process) die() {
-	p.dead, p.stopped, p.stalled, p.parked = true, false, 0, nil
+	p.dead, p.died, p.stopped, p.stalled, p.parked = true, p.w.now, false, 0, nil
 }
 
 // start begins a new life.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -13,6 +14,8 @@ type Result struct {
 	Figures map[string]float64
 	// Violations of what is promised whatever happens.
 	Violations []string
+	// Unseen are the faults that no verdict found, in words.
+	Unseen []string
 	// Rivals are the judges that it was compared with.
 	Rivals map[string]Rival
 	// Events is how many things happened in it.
@@ -58,6 +61,7 @@ type sums struct {
 	rivals          map[string]*rivalSums
 	figures         map[string]float64
 	violations      []string
+	missed          []string
 	events          uint64
 }
 
@@ -78,7 +82,7 @@ func Run(sc *Scenario, seed uint64, rivals bool) *Result {
 	}
 	if rivals && !sc.Alone {
 		for n := range sc.Repeat {
-			for _, g := range groups {
+			for _, g := range groups() {
 				w := newWorld(sc.Setting, seed+uint64(n)*0x9e3779b97f4a7c15, false)
 				for _, j := range g.make(w) {
 					w.judges = append(w.judges, j)
@@ -116,6 +120,7 @@ func (s *sums) take(w *world) {
 			s.nodes = append(s.nodes, (f.found - f.begin).Seconds())
 		case f.required:
 			add("missed", 1)
+			s.missed = append(s.missed, f.String())
 		}
 		if f.kind != kindServer || !f.required || f.victims == 0 {
 			continue
@@ -184,7 +189,7 @@ func (s *sums) takeRivals(w *world) {
 			s.rivals[name] = r
 		}
 		for _, f := range w.out.faults {
-			if !f.required || !judges(name, f.kind) {
+			if !f.required || !judges(name, f) {
 				continue
 			}
 			r.r.Faults++
@@ -213,7 +218,7 @@ func (s *sums) result(sc *Scenario) *Result {
 			}
 		}
 	}
-	r := &Result{Scenario: sc, Figures: s.figures, Violations: s.violations, Events: s.events, Rivals: map[string]Rival{}}
+	r := &Result{Scenario: sc, Figures: s.figures, Violations: s.violations, Unseen: s.missed, Events: s.events, Rivals: map[string]Rival{}}
 	for name, x := range s.rivals {
 		x.r.Found = len(x.took)
 		x.r.P50, _ = quantile(x.took, 0.5)
@@ -232,19 +237,48 @@ func quantile(l []float64, share float64) (float64, bool) {
 	return l[min(len(l)-1, int(math.Ceil(share*float64(len(l))))-1)], true
 }
 
-// Missed are the bars that a result does not meet, in words. A figure about
-// verdicts that never came is no good figure.
-func (r *Result) Missed() []string {
-	var l []string
+// Miss is a bar that a result does not meet.
+type Miss struct {
+	Bar  string
+	Is   string
+	Why  string // where it is known
+	Seen []string
+}
+
+// Misses are the bars that were not met. A figure about verdicts that never
+// came is no good figure.
+func (r *Result) Misses() []Miss {
+	var l []Miss
 	for _, b := range r.Scenario.Bars {
 		v, ok := r.Figures[b.Figure]
-		if !ok && (b.Op == "<=" || b.Op == ">=") {
-			l = append(l, b.Text+": there is no "+b.Figure)
+		if ok && b.Holds(v) || !ok && b.Op == "=" && b.Holds(0) {
 			continue
 		}
-		if !b.Holds(v) {
-			l = append(l, b.Text+": it is "+number(v))
+		m := Miss{Bar: b.Text, Is: number(v), Why: r.Scenario.Known[b.Figure]}
+		switch {
+		case !ok && b.Op != "=":
+			m.Is = "never"
+		case b.Figure == "missed":
+			m.Seen = r.Unseen
+		case b.Figure == "violations":
+			m.Seen = r.Violations
 		}
+		l = append(l, m)
 	}
-	return append(l, r.Violations...)
+	return l
+}
+
+func (m Miss) String() string {
+	s := m.Bar + ": it is " + m.Is
+	for i, x := range m.Seen {
+		if i == 3 {
+			s += fmt.Sprintf(", and %d more", len(m.Seen)-i)
+			break
+		}
+		s += "; " + x
+	}
+	if m.Why != "" {
+		s += " (known: " + m.Why + ")"
+	}
+	return s
 }

@@ -30,6 +30,8 @@ type Scenario struct {
 	End    time.Duration
 	Repeat int
 	Bars   []Bar
+	// Known are figures that are known to miss their bars, and why.
+	Known map[string]string
 	// Alone: other judges are not asked about this one.
 	Alone bool
 }
@@ -156,6 +158,15 @@ func (sc *Scenario) line(f []string) (err error) {
 				return fmt.Errorf("%s: %w", a, err)
 			}
 		}
+		return nil
+	case "known":
+		if len(f) < 3 {
+			return fmt.Errorf("known needs a figure and a reason")
+		}
+		if sc.Known == nil {
+			sc.Known = map[string]string{}
+		}
+		sc.Known[f[1]] = strings.Join(f[2:], " ")
 		return nil
 	case "alone":
 		sc.Alone = true

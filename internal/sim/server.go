@@ -36,6 +36,9 @@ type server struct {
 	delay  time.Duration // every answer leaves so late
 	factor float64       // of the costs
 	busy   time.Duration // until when the work path has something to do
+	// jobs wait for it; working: it has one, or will look for one.
+	jobs    []job
+	working bool
 
 	count    int // sessions as it believes
 	sessions []*client
@@ -67,6 +70,7 @@ const (
 	serverAnnounce
 	serverExpire
 	serverDrain
+	serverWork
 )
 
 func (w *world) newServer(i int) *server {
@@ -81,7 +85,7 @@ func (s *server) begin() {
 	s.start()
 	s.life = s.w.newLife(s.id)
 	s.incarnation = s.name + "." + strconv.Itoa(s.life)
-	s.wedged, s.held, s.delay, s.busy = false, nil, 0, 0
+	s.wedged, s.held, s.delay, s.busy, s.jobs, s.working = false, nil, 0, 0, nil, false
 	s.count, s.sessions = 0, nil
 	s.admitted = bucket{rate: connectRate, level: connectRate, burst: connectRate}
 	s.from = map[int]takeovers{}
@@ -130,6 +134,8 @@ func (s *server) handle(kind int, arg int64) {
 		s.expire(int32(arg), int32(arg>>32))
 	case serverDrain:
 		s.tell()
+	case serverWork:
+		s.work()
 	}
 }
 
@@ -155,26 +161,71 @@ func (s *server) unwedge() {
 	}
 }
 
-// serve puts a packet into the queue, and returns how long it takes until its
-// answer leaves.
-func (s *server) serve(cost time.Duration) time.Duration {
-	s.busy = max(s.busy, s.w.now) + time.Duration(float64(cost)*s.factor)
-	took := s.busy - s.w.now
-	if took+s.delay >= time.Millisecond {
-		s.observe(took + s.delay)
-	}
-	return took + s.delay
+// job is a packet that waits for the work path.
+type job struct {
+	cost   time.Duration
+	came   time.Duration
+	wanted func() bool // whether its connection still is
+	f      func()
 }
 
-// answer carries out f when the answer to a packet leaves.
-func (s *server) answer(cost time.Duration, f func()) {
-	life := s.life
-	took := s.serve(cost)
-	if took < time.Millisecond {
+// costGone is what the end of a connection costs that waits with its packet.
+const costGone = 5 * time.Microsecond
+
+// quick serves a packet at once, if nothing waits and it is no work to speak of.
+func (s *server) quick(cost time.Duration) bool {
+	if s.factor != 1 || s.delay > 0 || len(s.jobs) > 0 || s.working || s.busy > s.w.now+time.Millisecond {
+		return false
+	}
+	s.busy = max(s.busy, s.w.now) + cost
+	return true
+}
+
+// answer carries out f when the answer to a packet leaves, unless its
+// connection has ended by then.
+func (s *server) answer(cost time.Duration, wanted func() bool, f func()) {
+	if s.quick(cost) {
 		f()
 		return
 	}
-	s.w.after(took, func() { s.leaves(life, f) })
+	s.jobs = append(s.jobs, job{cost, s.w.now, wanted, f})
+	if !s.working {
+		s.working = true
+		s.w.at(max(s.busy, s.w.now), s, serverWork, int64(s.life))
+	}
+}
+
+// work takes the next packet.
+func (s *server) work() {
+	if s.wedged {
+		s.held = append(s.held, s.work)
+		return
+	}
+	if len(s.jobs) == 0 {
+		s.working = false
+		return
+	}
+	j := s.jobs[0]
+	s.jobs = s.jobs[1:]
+	took := costGone
+	if j.wanted() {
+		took = time.Duration(float64(j.cost) * s.factor)
+	}
+	life := s.life
+	s.busy = s.w.now + took
+	s.w.at(s.busy, s, serverWork, int64(life))
+	if took == costGone && !j.wanted() {
+		return
+	}
+	late := s.busy - j.came + s.delay
+	s.w.after(took+s.delay, func() {
+		s.leaves(life, func() {
+			if late >= time.Millisecond {
+				s.observe(late)
+			}
+			j.f()
+		})
+	})
 }
 
 func (s *server) leaves(life int, f func()) {
@@ -202,7 +253,7 @@ func (s *server) asked(c *conn, m message) {
 	if m.kind == probe.Connect {
 		cost = costConnect
 	}
-	s.answer(cost, func() {
+	s.answer(cost, func() bool { return !c.closed }, func() {
 		m.delay = s.queueDelay()
 		c.down.send(m, 4)
 	})

@@ -38,7 +38,7 @@ func (s *server) admit(c *client, gen uint32) {
 		return
 	}
 	say := func(a connack) {
-		s.answer(costConnect, func() { c.reply(s, gen, a) })
+		s.answer(costConnect, func() bool { return c.gen == gen }, func() { c.reply(s, gen, a) })
 	}
 	switch {
 	case s.drain != nil && s.drain.drain:

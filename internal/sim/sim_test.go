@@ -19,8 +19,8 @@ func TestTry(t *testing.T) {
 		t.Log(n)
 	}
 	r := Run(sc, 1, false)
-	t.Log(r.Figures, r.Events)
-	for _, m := range r.Missed() {
+	t.Log(r.Figures, r.Events, r.Unseen)
+	for _, m := range r.Misses() {
 		t.Error(m)
 	}
 }

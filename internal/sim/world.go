@@ -9,7 +9,6 @@
 package sim
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -40,6 +39,10 @@ type world struct {
 	controllers []*controller
 	failovers   []*failover
 	paused      bool
+	// rollcall: agents and controllers do what they are for. Otherwise the agents
+	// are nothing but something that runs on each node.
+	rollcall bool
+	byName   map[string]int
 
 	// Who observes which server, and reports on which node.
 	assigned, reporters  [][]verdict.Observer
@@ -87,18 +90,25 @@ func newWorld(set Setting, seed uint64, withRollcall bool) *world {
 	w.crowd.settle(set.Grace)
 	w.agentConfig = w.crowd
 	w.agentConfig.interval, w.agentConfig.ack, w.agentConfig.misses = 500*time.Millisecond, 500*time.Millisecond, 2
-	w.agentConfig.settle(500 * time.Millisecond)
+	w.agentConfig.settle(agentGrace)
 
+	w.byName = make(map[string]int, set.Servers)
 	for i := range set.Servers {
 		w.servers = append(w.servers, w.newServer(i))
+		w.byName[serverName(i)] = i
 	}
 	for i := range set.Clients {
 		c := &client{w: w, id: int32(i), cfg: &w.crowd, place: w.net.outside(i % set.Zones)}
 		w.clients = append(w.clients, c)
 		c.place0(w.servers[i%set.Servers])
 	}
-	if withRollcall {
+	if w.rollcall = withRollcall; withRollcall {
 		w.populate()
+	} else {
+		for i := range set.Nodes {
+			w.agents = append(w.agents, w.newAgent(i))
+			w.agents[i].start()
+		}
 	}
 	w.run(0)
 	return w
@@ -212,13 +222,7 @@ func (w *world) incarnation(life int) string {
 	return serverName(w.lifeOf[life]) + "." + strconv.Itoa(life)
 }
 
-func (w *world) serverNamed(name string) int {
-	i, err := strconv.Atoi(name[len("ns/server-"):])
-	if err != nil || i < 0 || i >= len(w.servers) {
-		panic(fmt.Sprintf("there is no server %q", name)) // our own names
-	}
-	return i
-}
+func (w *world) serverNamed(name string) int { return w.byName[name] }
 
 // remaining is how many clients the store has on a life.
 func (w *world) remaining(life int) int { return w.owned[life] }
