@@ -22,8 +22,8 @@ const (
 // drain follows the directive for this incarnation of the server.
 type drain struct {
 	mu sync.Mutex
-	// term is the highest that was seen: a leader of an earlier one is no
-	// leader any more.
+	// term is the highest that was seen of the store's present history: a leader
+	// of an earlier one is no leader any more.
 	term    int64
 	current *store.Directive
 	pace    pace
@@ -62,6 +62,14 @@ func (d *drain) follow(now time.Time, directive *store.Directive) {
 	case d.wake <- struct{}{}:
 	default:
 	}
+}
+
+// rewound: terms are revisions, and those of the store's history before say
+// nothing of the present one.
+func (d *drain) rewound() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.term = 0
 }
 
 // refuge is where arrivals are sent, while everyone is moved away from here.
@@ -172,7 +180,12 @@ func (c *choice) next(targets []store.Target) store.Target {
 // watchDirectives follows the directives for all servers: our own, and those
 // that tell where nobody should be sent.
 func (s *Server) watchDirectives(ctx context.Context) error {
+	history := s.cfg.Store.Rewinds()
 	for u := range s.cfg.Store.WatchDirectives(ctx) {
+		if now := s.cfg.Store.Rewinds(); u.Reset && now != history {
+			history = now
+			s.drain.rewound()
+		}
 		s.directory.direct(u)
 		directive, ok := u.Put[s.name]
 		switch {
