@@ -257,7 +257,7 @@ func (s *server) takes(from *server, directive, ownTimeout int) {
 	for origin, t := range s.record.Takeovers {
 		takeovers[origin] = t
 	}
-	takeovers[from.record.Incarnation] = store.Takeovers{Directive: directive, OwnTimeout: ownTimeout}
+	takeovers[from.record.Incarnation] = store.Takeovers{Directive: directive, Late: ownTimeout}
 	s.record.Takeovers = takeovers
 	s.holds(s.record.Total() + more)
 }

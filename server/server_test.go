@@ -189,7 +189,7 @@ func TestATakeoverByAnotherServer(t *testing.T) {
 	}
 	eventually(t, "the takeover is counted by its origin", func() bool {
 		got := entry(t, b.store, b.name).Takeovers[a.config.Incarnation]
-		return got.OwnTimeout == 1 && got.Total() == 1
+		return got.OwnTimeout() == 1 && got.Total() == 1
 	})
 	eventually(t, "the first server holds it no more", func() bool { return entry(t, a.store, a.name).Total() == 0 })
 	for _, s := range history(t, etcd.Client(), "phone", "c") {

@@ -160,29 +160,17 @@ func (b *Book) count(name string, record store.Server, now time.Time, first bool
 		}
 		o.last = now
 		was := before[from]
-		grown := store.Takeovers{
-			Directive:  max(0, t.Directive-was.Directive),
-			OwnTimeout: max(0, t.OwnTimeout-was.OwnTimeout),
-			Severed:    max(0, t.Severed-was.Severed),
-		}
+		grown := t.Since(was)
 		if grown.Total() == 0 {
 			continue
 		}
-		o.total = sum(o.total, grown)
+		o.total = o.total.Plus(grown)
 		at := now
 		if first {
 			at = time.Time{} // history: when it happened is not known
 		}
 		o.growth = append(o.growth, growth{at: at, total: o.total})
 		o.settled(now)
-	}
-}
-
-func sum(a, b store.Takeovers) store.Takeovers {
-	return store.Takeovers{
-		Directive:  a.Directive + b.Directive,
-		OwnTimeout: a.OwnTimeout + b.OwnTimeout,
-		Severed:    a.Severed + b.Severed,
 	}
 }
 
@@ -210,8 +198,9 @@ type Server struct {
 	// Left is how many of the record's sessions have been taken over since the
 	// record was written.
 	Left int
-	// LeftLate is how many said within LeftWindow that its answers were late.
-	LeftLate int
+	// LeftLate is how many said within LeftWindow that its answers were late, and
+	// LeftBroken that their connection broke.
+	LeftLate, LeftBroken int
 }
 
 // Lease says what etcd says of the server's record.
@@ -239,12 +228,13 @@ func (b *Book) server(name string, now time.Time) Server {
 		return Server{}
 	}
 	total := b.takeovers(s.record.Incarnation)
+	lately := total.Since(b.origins[s.record.Incarnation].before(now.Add(-LeftWindow)))
 	return Server{
 		Record: s.record, Known: true, Live: s.live, Changed: s.changed, Written: s.written,
 		Well:      s.well,
 		TakenOver: total,
 		Left:      max(0, total.Total()-s.takenOver),
-		LeftLate:  total.OwnTimeout - b.origins[s.record.Incarnation].before(now.Add(-LeftWindow)).OwnTimeout,
+		LeftLate:  lately.Late, LeftBroken: lately.Broken,
 	}
 }
 

@@ -43,7 +43,7 @@ func TestBaselineIsWhatAServerHeldWhenItWasLastWell(t *testing.T) {
 	b.Settle("im/a", c.now)
 	check("what lies before the first snapshot is history", 100, 4, 0)
 
-	put(b, map[string]store.Server{"im/b": record("b1", 53, map[string]store.Takeovers{"a1": {Directive: 4, OwnTimeout: 3}})})
+	put(b, map[string]store.Server{"im/b": record("b1", 53, map[string]store.Takeovers{"a1": {Directive: 4, Late: 3}})})
 	b.Settle("im/a", c.now)
 	check("who leaves a server that has not told of it may be the first of many", 100, 4, 3)
 	c.pass(settle)
@@ -55,9 +55,9 @@ func TestBaselineIsWhatAServerHeldWhenItWasLastWell(t *testing.T) {
 	check("a server that rewrites its record is well", 97, 7, 0)
 
 	// From here on it is not well: nobody settles it.
-	put(b, map[string]store.Server{"im/b": record("b1", 60, map[string]store.Takeovers{"a1": {Directive: 4, OwnTimeout: 10}})})
+	put(b, map[string]store.Server{"im/b": record("b1", 60, map[string]store.Takeovers{"a1": {Directive: 4, Late: 10}})})
 	c.pass(time.Minute)
-	put(b, map[string]store.Server{"im/b": record("b2", 1, map[string]store.Takeovers{"a1": {OwnTimeout: 1}})}, "im/a")
+	put(b, map[string]store.Server{"im/b": record("b2", 1, map[string]store.Takeovers{"a1": {Late: 1}})}, "im/a")
 	check("a receiver that restarts takes nothing back", 97, 7, 8)
 	if s := b.Server("im/a", c.now); s.Lease() != verdict.LeaseGone || s.Record.Total() != 97 {
 		t.Errorf("a server that is gone is remembered: %+v", s)
@@ -70,7 +70,7 @@ func TestBaselineIsWhatAServerHeldWhenItWasLastWell(t *testing.T) {
 func TestTheClientsWordIsForgottenAfterItsWindow(t *testing.T) {
 	b, c := newBook()
 	b.UpdateServers(store.Update[string, store.Server]{Reset: true, Put: map[string]store.Server{
-		"im/a": record("a1", 100, nil), "im/b": record("b1", 0, map[string]store.Takeovers{"a1": {OwnTimeout: 9}}),
+		"im/a": record("a1", 100, nil), "im/b": record("b1", 0, map[string]store.Takeovers{"a1": {Late: 9}}),
 	}})
 	late := func(want int) {
 		t.Helper()
@@ -79,10 +79,10 @@ func TestTheClientsWordIsForgottenAfterItsWindow(t *testing.T) {
 		}
 	}
 	late(0)
-	put(b, map[string]store.Server{"im/b": record("b1", 2, map[string]store.Takeovers{"a1": {OwnTimeout: 11, Directive: 5}})})
+	put(b, map[string]store.Server{"im/b": record("b1", 2, map[string]store.Takeovers{"a1": {Late: 11, Directive: 5}})})
 	late(2)
 	c.pass(LeftWindow / 2)
-	put(b, map[string]store.Server{"im/b": record("b1", 3, map[string]store.Takeovers{"a1": {OwnTimeout: 12, Directive: 5}})})
+	put(b, map[string]store.Server{"im/b": record("b1", 3, map[string]store.Takeovers{"a1": {Late: 12, Directive: 5}})})
 	late(3)
 	c.pass(LeftWindow/2 + time.Millisecond)
 	late(1)

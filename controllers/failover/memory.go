@@ -44,10 +44,13 @@ func scale(t store.Takeovers, n int) store.Takeovers {
 	if n >= total {
 		return t
 	}
-	b := store.Takeovers{Directive: t.Directive * n / total, OwnTimeout: t.OwnTimeout * n / total}
-	b.Severed = min(n-b.Directive-b.OwnTimeout, t.Severed)
+	b := store.Takeovers{Directive: t.Directive * n / total, Late: t.Late * n / total, Broken: t.Broken * n / total, Severed: t.Severed * n / total}
 	// What rounding left over belongs to whichever part still has room.
-	b.Directive = min(n-b.OwnTimeout-b.Severed, t.Directive)
-	b.OwnTimeout = min(n-b.Directive-b.Severed, t.OwnTimeout)
+	for _, part := range []struct {
+		of *int
+		up int
+	}{{&b.Severed, t.Severed}, {&b.Directive, t.Directive}, {&b.Late, t.Late}, {&b.Broken, t.Broken}} {
+		*part.of += min(n-b.Total(), part.up-*part.of)
+	}
 	return b
 }

@@ -189,7 +189,7 @@ func (s Step) move(fo *v1alpha1.Failover, f Facts) Step {
 // count takes the numbers from the receivers' records, and ends the Failover
 // when they say so.
 func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
-	grown := since(f.TakenOver(s.Memory.Incarnation), s.Memory.Base)
+	grown := f.TakenOver(s.Memory.Incarnation).Since(s.Memory.Base)
 	moved := max(grown.Total(), int(s.Status.Moved)) // a record that was lost takes nothing back
 	if moved > int(s.Status.Moved) {
 		if s.Status.Moved == 0 {
@@ -197,7 +197,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 		}
 		s.Memory.Grown, s.Memory.Remaining = f.Now, -1
 		s.Status.MovedBy = v1alpha1.MovedBy{
-			Directive: int32(grown.Directive), OwnTimeout: int32(grown.OwnTimeout), Severed: int32(grown.Severed),
+			Directive: int32(grown.Directive), OwnTimeout: int32(grown.OwnTimeout()), Severed: int32(grown.Severed),
 		}
 	}
 	s.Status.Moved = int32(moved)
@@ -273,15 +273,6 @@ func Deadline(clients int, rate float64) time.Duration {
 		return MinDeadline
 	}
 	return max(MinDeadline, time.Duration(deadlineFactor*float64(clients)/rate*float64(time.Second)))
-}
-
-// since is the growth of takeovers over a baseline.
-func since(t, base store.Takeovers) store.Takeovers {
-	return store.Takeovers{
-		Directive:  max(0, t.Directive-base.Directive),
-		OwnTimeout: max(0, t.OwnTimeout-base.OwnTimeout),
-		Severed:    max(0, t.Severed-base.Severed),
-	}
 }
 
 func latest(times ...time.Time) time.Time {

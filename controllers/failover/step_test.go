@@ -45,7 +45,7 @@ func TestSteps(t *testing.T) {
 	for _, s := range []scene{
 		{name: "a decision is directed", fresh: true, outcome: v1alpha1.ReasonMoving, put: true, pending: 100},
 		{name: "clients who left before the verdict count as moved", fresh: true,
-			change:  func(f *Facts, _ *Memory) { taken(f, store.Takeovers{OwnTimeout: 7}) },
+			change:  func(f *Facts, _ *Memory) { taken(f, store.Takeovers{Late: 7}) },
 			outcome: v1alpha1.ReasonMoving, put: true, moved: 7, pending: 93, firsts: true},
 		{name: "advice does nothing", fresh: true, change: func(f *Facts, _ *Memory) { f.Mode = v1alpha1.ModeAdvise },
 			outcome: v1alpha1.ReasonAdvised},
@@ -63,7 +63,7 @@ func TestSteps(t *testing.T) {
 		{name: "progress is counted over the baseline",
 			change: func(f *Facts, m *Memory) {
 				m.Base = store.Takeovers{Directive: 10}
-				taken(f, store.Takeovers{Directive: 30, OwnTimeout: 5})
+				taken(f, store.Takeovers{Directive: 30, Late: 5})
 			},
 			outcome: v1alpha1.ReasonMoving, moved: 25, pending: 75, firsts: true},
 		{name: "what was counted is never taken back", was: v1alpha1.FailoverStatus{Moved: 40, FirstMovedAt: micro(start)},
@@ -177,7 +177,7 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 	facts := Facts{
 		Now:       start,
 		Server:    evidence.Server{Known: true, Record: store.Server{Incarnation: "later", Sessions: map[string]int{"im/apps": 3}}},
-		TakenOver: func(string) store.Takeovers { return store.Takeovers{Directive: 60, OwnTimeout: 30, Severed: 10} },
+		TakenOver: func(string) store.Takeovers { return store.Takeovers{Directive: 60, Late: 30, Severed: 10} },
 		Directive: &store.Directive{Failover: "im/fo", Incarnation: "now"},
 	}
 	begun := metav1.Condition{Type: v1alpha1.ConditionProcessing, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMoving}
@@ -188,16 +188,16 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 	}{
 		{"the controller's own, from its spec",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDead, Incarnation: "now", Clients: 200, TakenOver: 50}},
-			Memory{Incarnation: "now", Clients: 200, Base: store.Takeovers{Directive: 30, OwnTimeout: 15, Severed: 5}, Remaining: -1}},
+			Memory{Incarnation: "now", Clients: 200, Base: store.Takeovers{Directive: 30, Late: 15, Severed: 5}, Remaining: -1}},
 		{"a person's, from its status and its directive",
 			v1alpha1.Failover{
 				Spec:   v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain},
 				Status: v1alpha1.FailoverStatus{Moved: 90, Pending: 8, Lost: 2, Conditions: []metav1.Condition{begun}},
 			},
-			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, OwnTimeout: 3, Severed: 1}, Remaining: -1, Put: start}},
+			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start}},
 		{"a person's that nobody has begun, from what is now",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain}},
-			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, OwnTimeout: 30, Severed: 10}, Remaining: -1}},
+			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.fo.Namespace, c.fo.Name = "im", "fo"

@@ -42,13 +42,37 @@ func (s Server) Total() int {
 
 // Takeovers counts arrivals from one origin by what made them leave it.
 type Takeovers struct {
-	Directive  int `json:"directive,omitempty"`
-	OwnTimeout int `json:"ownTimeout,omitempty"`
-	Severed    int `json:"severed,omitempty"` // the kernel reset it, or the client doesn't say
+	Directive int `json:"directive,omitempty"`
+	// Late: its answers were late. Broken: the connection broke, which may be
+	// the client's own network's doing.
+	Late    int `json:"late,omitempty"`
+	Broken  int `json:"broken,omitempty"`
+	Severed int `json:"severed,omitempty"` // the kernel reset it, or the client doesn't say
 }
 
+// OwnTimeout is the number of those that left by themselves.
+func (t Takeovers) OwnTimeout() int { return t.Late + t.Broken }
+
 // Total is the number of arrivals from this origin.
-func (t Takeovers) Total() int { return t.Directive + t.OwnTimeout + t.Severed }
+func (t Takeovers) Total() int { return t.Directive + t.Late + t.Broken + t.Severed }
+
+// each makes Takeovers of each of its counts and the same of others.
+func (t Takeovers) each(others Takeovers, f func(mine, other int) int) Takeovers {
+	return Takeovers{
+		Directive: f(t.Directive, others.Directive), Late: f(t.Late, others.Late),
+		Broken: f(t.Broken, others.Broken), Severed: f(t.Severed, others.Severed),
+	}
+}
+
+// Plus is the sum of both.
+func (t Takeovers) Plus(o Takeovers) Takeovers {
+	return t.each(o, func(a, b int) int { return a + b })
+}
+
+// Since is how far each count has grown beyond what it was; what shrank has not.
+func (t Takeovers) Since(was Takeovers) Takeovers {
+	return t.each(was, func(a, b int) int { return max(0, a-b) })
+}
 
 // DrainProgress is what a server reports of a directive it follows.
 type DrainProgress struct {
@@ -105,10 +129,15 @@ type Directive struct {
 	Failover    string `json:"failover"` // "namespace/name"
 	Incarnation string `json:"incarnation"`
 	// Drain moves everyone and refuses arrivals. Otherwise Count clients are
-	// moved and arrivals are welcome.
-	Drain   bool     `json:"drain,omitempty"`
-	Count   int      `json:"count,omitempty"`
-	Targets []Target `json:"targets"`
+	// moved and arrivals are welcome, unless Refuse.
+	Drain bool `json:"drain,omitempty"`
+	// Refuse turns newcomers away, to come back after RetryAfter milliseconds at
+	// least, and twice that at most; those who are here stay. It has no Failover:
+	// nobody is moved.
+	Refuse     bool     `json:"refuse,omitempty"`
+	RetryAfter int      `json:"retryAfter,omitempty"`
+	Count      int      `json:"count,omitempty"`
+	Targets    []Target `json:"targets"`
 	// Rate is clients per second, after a first wave of FirstWave at once.
 	Rate      float64 `json:"rate"`
 	FirstWave int     `json:"firstWave,omitempty"`

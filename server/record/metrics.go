@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, l := range []Loss{Taken, Foreign} {
 		m.lost.WithLabelValues(l.String())
 	}
-	for _, c := range []string{"directive", "ownTimeout", "severed"} {
+	for _, c := range []string{"directive", "late", "broken", "severed"} {
 		m.takeovers.WithLabelValues(c)
 	}
 	if reg != nil {
@@ -60,9 +60,12 @@ func (r *Recorder) tookOver(e *entry) {
 	case wire.LeftDirected:
 		t.Directive++
 		cause = "directive"
-	case wire.LeftLate, wire.LeftBroken:
-		t.OwnTimeout++
-		cause = "ownTimeout"
+	case wire.LeftLate:
+		t.Late++
+		cause = "late"
+	case wire.LeftBroken:
+		t.Broken++
+		cause = "broken"
 	default:
 		t.Severed++
 	}
