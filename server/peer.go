@@ -222,13 +222,15 @@ func (p *peer) longest() int {
 	return maxPacket
 }
 
-// beat records that a packet came. What proves nothing renews nothing.
+// beat records that a packet came. The first after a gap proves nothing, but it
+// renews: else a client that beats rarely would be held silent for two intervals.
 func (p *peer) beat(m moment) {
 	p.s.metrics.beats.Inc()
+	attended := p.session.Beat(m.stamp.Tick)
 	if !m.trusted {
 		return
 	}
-	if p.session.Beat(m.stamp.Tick) && !p.probe {
+	if attended && !p.probe {
 		p.s.recorder.Packet(p.key(), m.revision, m.stamp.Gaps)
 	}
 	if p.more != nil && p.more.pending != nil {
