@@ -40,7 +40,7 @@ type keys struct {
 	log     *slog.Logger
 	fetched func(err error) // for counting
 
-	asked chan struct{} // cap 1: an unknown key was named
+	asked chan struct{} // cap 1: an unknown key was named; sent to with mu held
 
 	mu        sync.Mutex
 	known     *published    // nil: never fetched
@@ -90,6 +90,10 @@ func (k *keys) refresh(ctx context.Context) error {
 	if err == nil {
 		k.known = &p
 	}
+	select {
+	case <-k.asked: // this fetch is the answer
+	default:
+	}
 	close(k.next)
 	k.next = make(chan struct{})
 	return err
@@ -138,6 +142,12 @@ func (k *keys) find(ctx context.Context, has func(published) bool) (bool, error)
 		ok := k.known != nil && has(*k.known)
 		settled := fresh || !k.attempted.IsZero() && k.now().Sub(k.attempted) < refreshAtMost
 		failed, next := k.failed || k.known == nil, k.next
+		if !ok && !settled {
+			select {
+			case k.asked <- struct{}{}:
+			default: // somebody has
+			}
+		}
 		k.mu.Unlock()
 		switch {
 		case ok:
@@ -146,10 +156,6 @@ func (k *keys) find(ctx context.Context, has func(published) bool) (bool, error)
 			return false, errKeys
 		case settled:
 			return false, nil
-		}
-		select {
-		case k.asked <- struct{}{}:
-		default: // somebody has
 		}
 		select {
 		case <-next:
