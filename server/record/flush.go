@@ -115,7 +115,7 @@ type batch struct {
 func (b *batch) keys() []store.SessionKey {
 	keys := make([]store.SessionKey, len(b.reads))
 	for i, e := range b.reads {
-		keys[i] = e.key
+		keys[i] = e.key()
 	}
 	return keys
 }
@@ -161,7 +161,7 @@ func (r *Recorder) take(now time.Time) batch {
 }
 
 func (r *Recorder) compose(e *entry) (store.SessionWrite, bool) {
-	w := store.SessionWrite{Key: e.key, Session: e.session, Revision: e.base}
+	w := store.SessionWrite{Key: e.key(), Session: r.session(e), Revision: e.base}
 	if !e.online {
 		w.Session.Offline, w.Session.LastSeen = true, e.lastSeen
 		return w, true // a tombstone has a lease of its own
@@ -234,7 +234,7 @@ func (r *Recorder) each(entries []*entry, f func(int, *entry)) {
 	for i, e := range entries {
 		f(i, e)
 		if why := r.settle(e); why != Kept {
-			lost = append(lost, loss{e.key, e.arrival, why})
+			lost = append(lost, loss{e.key(), e.arrival, why})
 		}
 	}
 	r.mu.Unlock()
@@ -248,7 +248,7 @@ func (r *Recorder) forgetBuckets(gone []store.BucketID) {
 	r.buckets.forget(gone)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.entries {
+	for e := range r.entries.each() {
 		if slices.Contains(gone, e.bucket) {
 			e.bucket = 0
 		}

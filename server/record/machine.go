@@ -13,37 +13,36 @@ package record
 //   - Nothing says online without such a packet since the last gap.
 //   - Nothing says offline but over a record of our own.
 type machine struct {
-	online bool // the table holds a session of the client
-	// content is incremented when what should be written changes; arrivals
-	// when the client connects.
-	content, arrivals uint64
-
 	// known is the highest revision at which this client's record, or its
 	// absence, is known.
 	known int64
 	// base is the revision to compare with: of the record known, 0 for none.
 	base int64
+	// proof is the highest revision that a packet has proven the client to be
+	// here against; need is what it must reach before anything says online.
+	proof, need int64
+	// rival is the latest that the watch showed while a write was in flight.
+	rival *finding
+
+	// content is incremented when what should be written changes; arrivals
+	// when the client connects. They wrap: only equality counts.
+	content, arrivals uint32
+
+	online bool // the table holds a session of the client
 	// own: the record at base says that the client is online here.
 	own bool
 	// settled: the record at base says what it should.
 	settled bool
 	// fresh: the client has connected since own was last established.
-	fresh bool
-
-	// proof is the highest revision that a packet has proven the client to be
-	// here against; need is what it must reach before anything says online.
-	proof, need int64
-
+	fresh    bool
 	inFlight bool
 	// doubt: changes of the record may have been missed.
 	doubt bool
-	// rival is the latest that the watch showed while a write was in flight.
-	rival *finding
 	lost  Loss
 }
 
 // Loss is why a session is not ours any more.
-type Loss int
+type Loss uint8
 
 // Why a session was lost.
 const (
@@ -71,7 +70,7 @@ type finding struct {
 // ticket goes with a write, and comes back with its outcome.
 type ticket struct {
 	online            bool
-	content, arrivals uint64
+	content, arrivals uint32
 }
 
 type action int

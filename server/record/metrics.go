@@ -51,12 +51,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // maxOrigins is how many origins of takeovers a server's record names.
 const maxOrigins = 64
 
-// tookOver counts that a client's record is ours now, and was e.origin's; r.mu
+// tookOver counts that a client's record is ours now, and was its origin's; r.mu
 // is held.
 func (r *Recorder) tookOver(e *entry) {
-	t, known := r.takeovers[e.origin]
+	from := e.from()
+	t, known := r.takeovers[from.origin]
 	cause := "severed"
-	switch e.left {
+	switch from.left {
 	case wire.LeftDirected:
 		t.Directive++
 		cause = "directive"
@@ -70,33 +71,33 @@ func (r *Recorder) tookOver(e *entry) {
 		t.Severed++
 	}
 	if !known {
-		r.origins = append(r.origins, e.origin)
+		r.origins = append(r.origins, from.origin)
 		if len(r.origins) > maxOrigins {
 			delete(r.takeovers, r.origins[0])
 			r.origins = r.origins[1:]
 		}
 	}
-	r.takeovers[e.origin] = t
+	r.takeovers[from.origin] = t
 	r.metrics.takeovers.WithLabelValues(cause).Inc()
-	e.origin = ""
+	e.comes(transit{left: from.left})
 }
 
 // found is what a record shows of an entry: it was so at the revision asOf.
 func (r *Recorder) found(e *entry, asOf, revision int64, current *store.Session) finding {
 	if asOf > e.known && (current == nil || current.Offline) {
-		e.origin = ""
+		e.comes(transit{left: e.from().left})
 	}
 	if current == nil {
 		return finding{asOf: asOf, absent: true}
 	}
 	f := finding{
 		revision: revision, asOf: asOf, ours: current.Incarnation == r.cfg.Incarnation, offline: current.Offline,
-		same: same(*current, e.session),
+		same: same(*current, r.session(e)),
 	}
 	other := !f.ours && !f.offline
-	f.foreign = other && current.Principal != e.session.Principal
+	f.foreign = other && current.Principal != e.principal
 	if other && asOf > e.known {
-		e.origin = current.Incarnation
+		e.comes(transit{current.Incarnation, e.from().left})
 	}
 	return f
 }

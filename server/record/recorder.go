@@ -80,7 +80,7 @@ type Recorder struct {
 	buckets *buckets
 
 	mu      sync.Mutex
-	entries map[store.SessionKey]*entry
+	entries *entries
 	// queue holds entries that may have something to write, each once.
 	queue   []*entry
 	waiting int // entries in the queue
@@ -100,22 +100,6 @@ type Recorder struct {
 	origins   []string // of takeovers, oldest first
 }
 
-// entry is a client that is here, or about which there is something to write.
-type entry struct {
-	machine
-	key     store.SessionKey
-	arrival uint64
-	// session is what is, or should be, recorded.
-	session  store.Session
-	lastSeen int64
-	silent   bool // it has ended by silence
-	// origin is the incarnation that a takeover takes it from; left is why the
-	// client left there.
-	origin, left string
-	bucket       store.BucketID
-	queued       bool
-}
-
 // New makes a Recorder; Run makes it work.
 func New(cfg Config) (*Recorder, error) {
 	if err := cfg.validate(); err != nil {
@@ -123,7 +107,7 @@ func New(cfg Config) (*Recorder, error) {
 	}
 	r := &Recorder{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), buckets: &buckets{cfg: &cfg},
-		entries: map[store.SessionKey]*entry{}, wake: make(chan struct{}, 1), started: make(chan struct{}),
+		entries: newEntries(), wake: make(chan struct{}, 1), started: make(chan struct{}),
 		gaps: cfg.Gaps(), history: cfg.Store.Rewinds(), takeovers: map[string]store.Takeovers{},
 	}
 	r.buckets.cfg = &r.cfg
@@ -164,18 +148,19 @@ type Arrival struct {
 func (r *Recorder) Online(a Arrival) {
 	a.Session.Server, a.Session.Incarnation, a.Session.Offline = r.cfg.Server, r.cfg.Incarnation, false
 	r.change(a.Key, func() *entry {
-		e := r.entries[a.Key]
+		e := r.entries.get(a.Key)
 		if e == nil {
-			e = &entry{key: a.Key}
-			r.entries[a.Key] = e
+			e = r.entries.add(a.Key)
 		} else if e.arrival > a.Number {
 			return nil
 		}
 		if len(a.Session.Attributes) == 0 {
-			a.Session.Attributes = e.session.Attributes // known until the session ends
+			a.Session.Attributes = e.attributes // known until the session ends
 		}
-		e.connect(r.still(a.Proof, a.Gaps), !same(e.session, a.Session))
-		e.arrival, e.session, e.left = a.Number, a.Session, a.Left
+		e.connect(r.still(a.Proof, a.Gaps), !same(r.session(e), a.Session))
+		e.arrival = a.Number
+		e.set(a.Session)
+		e.comes(transit{e.from().origin, a.Left})
 		return e
 	})
 }
@@ -184,19 +169,19 @@ func (r *Recorder) Online(a Arrival) {
 // attributes stay as they are.
 func (r *Recorder) Renew(key store.SessionKey, arrival uint64, interval time.Duration, attributes map[string]string) {
 	r.change(key, func() *entry {
-		e := r.entries[key]
+		e := r.entries.get(key)
 		if e == nil || e.arrival != arrival || !e.online {
 			return nil
 		}
-		s := e.session
+		s := r.session(e)
 		s.Interval = interval.Milliseconds()
 		if attributes != nil {
 			s.Attributes = attributes
 		}
-		if same(s, e.session) {
+		if same(s, r.session(e)) {
 			return nil
 		}
-		e.session = s
+		e.set(s)
 		e.machine.change()
 		return e
 	})
@@ -206,7 +191,7 @@ func (r *Recorder) Renew(key store.SessionKey, arrival uint64, interval time.Dur
 // revision proof, and when there had been so many gaps.
 func (r *Recorder) Packet(key store.SessionKey, proof int64, gaps uint32) {
 	r.change(key, func() *entry {
-		e := r.entries[key]
+		e := r.entries.get(key)
 		if e != nil {
 			e.packet(r.still(proof, gaps))
 		}
@@ -227,12 +212,12 @@ func (r *Recorder) still(proof int64, gaps uint32) int64 {
 // the client last beat: now, where it left on purpose.
 func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen time.Time) {
 	r.change(key, func() *entry {
-		e := r.entries[key]
+		e := r.entries.get(key)
 		if e == nil || e.arrival > arrival {
 			return nil
 		}
 		e.leave()
-		e.session.Since, e.lastSeen, e.silent = now.UnixMilli(), lastSeen.UnixMilli(), lastSeen.Before(now)
+		e.since, e.lastSeen, e.silent = now.UnixMilli(), lastSeen.UnixMilli(), lastSeen.Before(now)
 		return e
 	})
 }
@@ -256,23 +241,23 @@ func (r *Recorder) change(key store.SessionKey, f func() *entry) {
 // settle files an entry by what is to be done about it; r.mu is held. Where the
 // session is lost, the caller calls Lost once it has unlocked.
 func (r *Recorder) settle(e *entry) Loss {
-	if e.own && e.origin != "" {
+	if e.own && e.from().origin != "" {
 		r.tookOver(e)
 	}
 	switch a := e.next(); a {
 	case idle:
 		if !e.inFlight {
-			r.cfg.Attend(e.key, false)
+			r.cfg.Attend(e.key(), false)
 		}
 	case wait:
-		r.cfg.Attend(e.key, true)
+		r.cfg.Attend(e.key(), true)
 	case write, read:
 		if e.online {
-			r.cfg.Attend(e.key, true)
+			r.cfg.Attend(e.key(), true)
 		}
 		r.enqueue(e)
 	case give, forget:
-		delete(r.entries, e.key)
+		r.entries.remove(e)
 		r.buckets.leave(e.bucket)
 		if a == give {
 			r.metrics.lost.WithLabelValues(e.lost.String()).Inc()

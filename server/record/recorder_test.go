@@ -430,12 +430,12 @@ func (w *world) settle() {
 			w.Fatalf("%s has left, and is recorded as %+v", c.name, r)
 		case c.conn != nil && (!here || r.Incarnation != c.conn.host.r.cfg.Incarnation):
 			w.Fatalf("%s is at %s, and recorded as %+v", c.name, c.conn.host.name, r)
-		case here && !same(r.Session, c.conn.host.r.entries[key(c.name)].session):
+		case here && !same(r.Session, recorded(c.conn.host.r, c.name)):
 			w.Fatalf("%s is recorded as %+v, which is not what it said", c.name, r)
 		}
 		for _, h := range w.hosts {
 			at := c.conn != nil && c.conn.host == h
-			if e := h.r.entries[key(c.name)]; (e != nil) != at || e != nil && e.next() != idle {
+			if e := h.r.entries.get(key(c.name)); (e != nil) != at || e != nil && e.next() != idle {
 				w.Fatalf("%s holds %+v of %s, which is there: %v", h.name, e, c.name, at)
 			}
 			if s := h.sessions[c.name]; s != nil && s.attend {
@@ -468,3 +468,6 @@ func TestRecordsSayWhereClientsAre(t *testing.T) {
 		})
 	}
 }
+
+// recorded is what a Recorder would record of a client that is here.
+func recorded(r *Recorder, name string) store.Session { return r.session(r.entries.get(key(name))) }

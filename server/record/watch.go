@@ -60,15 +60,16 @@ func (r *Recorder) watch(ctx context.Context) error {
 // changed takes what the watch shows of one record.
 func (r *Recorder) changed(c store.KeyedSession) {
 	r.change(c.Key, func() *entry {
-		e := r.entries[c.Key]
+		e := r.entries.get(c.Key)
 		if e == nil {
 			if c.Session == nil || c.Session.Offline || c.Session.Incarnation != r.cfg.Incarnation {
 				return nil
 			}
 			// Ours, of a client that is not here: a write whose outcome was
 			// unknown has come through after all.
-			e = &entry{key: c.Key, session: *c.Session, lastSeen: c.Session.Since}
-			r.entries[c.Key] = e
+			e = r.entries.add(c.Key)
+			e.set(*c.Session)
+			e.lastSeen = c.Session.Since
 		}
 		e.seen(r.found(e, c.Revision, c.Revision, c.Session))
 		return e
@@ -80,8 +81,8 @@ func (r *Recorder) changed(c store.KeyedSession) {
 // here is looked at.
 func (r *Recorder) verify(ctx context.Context) {
 	r.mu.Lock()
-	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again", "sessions", len(r.entries))
-	for _, e := range r.entries {
+	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again", "sessions", r.entries.len())
+	for e := range r.entries.each() {
 		e.suspect()
 		r.settle(e)
 	}
@@ -150,7 +151,7 @@ func (r *Recorder) tooSoon(e *entry, now time.Time) bool {
 	}
 	wait := goneAfter
 	if e.silent {
-		wait += time.Duration(e.session.Interval)*time.Millisecond*3/2 + beatSlack
+		wait += time.Duration(e.interval)*time.Millisecond*3/2 + beatSlack
 	}
 	return now.Before(r.back.Add(wait))
 }
@@ -165,7 +166,7 @@ func (r *Recorder) noteGaps() {
 	r.gaps, r.held = gaps, true
 	r.metrics.gaps.Inc()
 	r.cfg.Logger.Warn("This process was stopped or lost its lease, nothing is written until the watch has caught up")
-	for _, e := range r.entries {
+	for e := range r.entries.each() {
 		e.gap()
 		r.settle(e)
 	}
