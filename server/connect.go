@@ -61,7 +61,7 @@ func (p *peer) connect(frame []byte, m moment) {
 // enter lets a client in and answers it, unless there is a reason not to.
 func (p *peer) enter(c mqtt.Connect, m moment, r *refusal) {
 	if r == nil && !p.probe {
-		r = p.s.closed()
+		r = p.s.closed(p)
 	}
 	if r == nil {
 		r = p.begin(c, m)
@@ -152,8 +152,8 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 	return nil
 }
 
-// closed tells why nobody is let in now, if so.
-func (s *Server) closed() *refusal {
+// closed tells why a client is not let in now, if so.
+func (s *Server) closed(p *peer) *refusal {
 	if t, ok := s.drain.refuge(); ok {
 		r := &refusal{why: whyDraining, reason: mqtt.UseAnotherServer, detail: "clients are moved away from here", servers: s.directory.hints()}
 		if t.Address != "" {
@@ -163,6 +163,9 @@ func (s *Server) closed() *refusal {
 		}
 		return r
 	}
+	if wait := s.drain.shedding(); wait > 0 && p.newcomer() {
+		return &refusal{why: whyShedding, reason: mqtt.QuotaExceeded, detail: "overloaded, and nobody else has room", retryAfter: wait}
+	}
 	if s.recorder.Full() {
 		return &refusal{why: whyBusy, reason: mqtt.ServerBusy, detail: "too much waits to be recorded", retryAfter: time.Second, servers: s.directory.hints()}
 	}
@@ -170,6 +173,13 @@ func (s *Server) closed() *refusal {
 		return &refusal{why: whyFull, reason: mqtt.QuotaExceeded, detail: "the server is full", retryAfter: 5 * time.Second, servers: s.directory.hints()}
 	}
 	return nil
+}
+
+// newcomer tells whether a client would be one more. Agents are never that: they
+// are few, and everybody's eyes.
+func (p *peer) newcomer() bool {
+	key := p.entering.key
+	return p.presence.Kind == Clients && !p.s.table.Has(p.s.table.Class(key.Namespace, key.Presence, false), key.Client)
 }
 
 // begin makes the session and answers CONNECT.

@@ -35,7 +35,7 @@ func (d *directory) direct(u store.Update[string, store.Directive]) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	apply(&d.draining, u, func(x store.Directive) string {
-		if !x.Drain {
+		if !x.Drain && !x.Refuse {
 			return ""
 		}
 		return x.Incarnation

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -83,11 +84,23 @@ func (d *drain) refuge() (store.Target, bool) {
 	return d.choice.next(d.current.Targets), true
 }
 
+// shedding is how long a newcomer shall stay away, each a while of its own; zero:
+// all are welcome.
+func (d *drain) shedding() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil || !d.current.Refuse {
+		return 0
+	}
+	after := time.Duration(max(d.current.RetryAfter, 1)) * time.Millisecond
+	return after + rand.N(after)
+}
+
 // progress is what the server's record says of it.
 func (d *drain) progress() *store.DrainProgress {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.current == nil {
+	if d.current == nil || d.current.Refuse {
 		return nil
 	}
 	return &store.DrainProgress{Failover: d.current.Failover, Told: d.told, Done: d.done}
@@ -104,7 +117,7 @@ type move struct {
 func (d *drain) next(now time.Time, search func(everyone bool) []*peer) []move {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.current == nil || d.done && !d.current.Drain {
+	if d.current == nil || d.current.Refuse || d.done && !d.current.Drain {
 		return nil
 	}
 	due := d.pace.due(now, d.current.Rate)
@@ -190,7 +203,7 @@ func (s *Server) watchDirectives(ctx context.Context) error {
 		directive, ok := u.Put[s.name]
 		switch {
 		case ok && directive.Incarnation == s.cfg.Incarnation:
-			s.log.Info("A directive stands", "failover", directive.Failover, "drain", directive.Drain, "count", directive.Count, "rate", directive.Rate)
+			s.log.Info("A directive stands", "failover", directive.Failover, "drain", directive.Drain, "refuse", directive.Refuse, "count", directive.Count, "rate", directive.Rate)
 			s.drain.follow(time.Now(), &directive)
 		case ok, u.Reset, slices.Contains(u.Deleted, s.name):
 			s.drain.follow(time.Now(), nil)

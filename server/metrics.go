@@ -17,6 +17,7 @@ const (
 	whyDraining     why = "draining"
 	whyFilter       why = "filter"
 	whyFull         why = "full"
+	whyShedding     why = "shedding"
 	whyMalformed    why = "malformed"
 	whyNotConnect   why = "not-connect"
 	whyPayload      why = "payload"
@@ -38,7 +39,7 @@ const (
 )
 
 var whys = []why{
-	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyMalformed, whyNotConnect,
+	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyShedding, whyMalformed, whyNotConnect,
 	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whyStarting, whyStore, whyStrangers,
 	whyTimeout, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
 }

@@ -65,7 +65,7 @@ func TestAStoppedServerThatWakesWritesNothingOfWhatItLost(t *testing.T) {
 	}
 	online(t, b, "quick", "ghost")
 	eventually(t, "all are counted as takeovers", func() bool {
-		return entry(t, b.store, b.name).Takeovers["child.1"].OwnTimeout == moved
+		return entry(t, b.store, b.name).Takeovers["child.1"].OwnTimeout() == moved
 	})
 	eventually(t, "its lease is gone", func() bool { return entry(t, b.store, "rollcall-system/child").Address == "" })
 	if time.Since(stopped) < 3*time.Second {

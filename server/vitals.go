@@ -62,7 +62,7 @@ const (
 	// not told, so that a server at rest writes nothing.
 	quietDelay = 16 * time.Millisecond
 	// lowerAfter is how long the band must be lower before it is told.
-	lowerAfter = 10 * time.Second
+	lowerAfter = 2 * time.Second
 )
 
 // loadBand is worst, rounded up to a power of two in milliseconds; 0 for little.

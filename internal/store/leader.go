@@ -145,7 +145,7 @@ func (l *Leadership) commit(ctx context.Context, ops ...clientv3.Op) (*clientv3.
 }
 
 // PutDirective writes what a server is to do, with this term. What stands
-// already is not written again.
+// already is not written again. One without a Failover never replaces one with.
 func (l *Leadership) PutDirective(ctx context.Context, server string, d Directive) error {
 	if err := validServer(server); err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -161,12 +161,23 @@ func (l *Leadership) PutDirective(ctx context.Context, server string, d Directiv
 		if err != nil {
 			return err
 		}
+		revision := int64(0)
 		if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
-			if now, ok := decode[Directive](l.s, kindDirective, kvs[0]); ok && reflect.DeepEqual(now, d) {
+			revision = kvs[0].ModRevision
+			if now, ok := decode[Directive](l.s, kindDirective, kvs[0]); ok && (reflect.DeepEqual(now, d) || d.Failover == "" && now.Failover != "") {
 				return nil
 			}
 		}
-		_, err = l.commit(ctx, clientv3.OpPut(path, string(value)))
+		put := clientv3.OpPut(path, string(value))
+		if d.Failover != "" {
+			_, err = l.commit(ctx, put)
+			return err
+		}
+		resp, err = l.commit(ctx, clientv3.OpTxn(
+			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(path), "=", revision)}, []clientv3.Op{put}, nil))
+		if err == nil && !resp.Responses[0].GetResponseTxn().Succeeded {
+			return errChanged
+		}
 		return err
 	})
 }

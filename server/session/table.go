@@ -243,6 +243,15 @@ func (t *Table[L]) Holds(s *Session[L], arrival uint64) bool {
 	return !s.ended && s.arrival == arrival
 }
 
+// Has tells whether a client has a session.
+func (t *Table[L]) Has(c *Class, client string) bool {
+	k := key{c.id, client}
+	sh, hash := t.shard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.find(k, hash) != nil
+}
+
 // Attend makes the next beats of a client's session tell so, or stops it; it
 // tells whether there is such a session.
 func (t *Table[L]) Attend(c *Class, client string, on bool) bool {
