@@ -162,8 +162,14 @@ func (s *Server) Run(ctx context.Context) error {
 // end is the orderly end: everyone is told, and what is known is written.
 func (s *Server) end() {
 	hints := s.directory.hints()
-	for _, p := range s.peers.list() {
-		p.goodbye(mqtt.Goodbye{Reason: mqtt.ServerShuttingDown, User: refusal{servers: hints}.users()})
+	s.table.Each(func(v session.View[peer]) bool {
+		if v.Link != nil {
+			v.Link.goodbye(mqtt.Goodbye{Reason: mqtt.ServerShuttingDown, User: refusal{servers: hints}.users()})
+		}
+		return true
+	})
+	for _, p := range s.peers.list() { // and who has not connected yet
+		p.bye(nil)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
