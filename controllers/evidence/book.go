@@ -39,6 +39,7 @@ type Book struct {
 	observations map[string]map[string]observation
 	words        map[string]map[string]word
 	beats        map[string]map[string]beat
+	authors      map[string]author // of observations and words, by node
 	directives   map[string]store.Directive
 	admitted     map[string]time.Time // when a server's drain directive was withdrawn
 	pause        *store.Pause
@@ -54,6 +55,7 @@ func New(now func() time.Time) *Book {
 		observations: map[string]map[string]observation{},
 		words:        map[string]map[string]word{},
 		beats:        map[string]map[string]beat{},
+		authors:      map[string]author{},
 		directives:   map[string]store.Directive{},
 		admitted:     map[string]time.Time{},
 	}
@@ -142,6 +144,7 @@ func (b *Book) UpdateObservations(u store.Update[store.ObservationKey, store.Obs
 		if known && old.Band == o.Band && old.Incarnation == o.Incarnation {
 			seen = old.seen
 		}
+		b.heard(k.Observer, o.Boot, now, u.Reset && b.filled&fromObservations == 0)
 		remember(b.observations, k.Server, k.Observer, observation{Observation: o, seen: seen})
 	}
 	for _, k := range u.Deleted {
@@ -171,6 +174,7 @@ func (b *Book) UpdateSuspicions(u store.Update[store.SuspicionKey, store.Suspici
 		if known && old.Word == s.Word {
 			seen = old.seen
 		}
+		b.heard(k.Reporter, s.Boot, now, u.Reset && b.filled&fromSuspicions == 0)
 		remember(b.words, k.Node, k.Reporter, word{Suspicion: s, seen: seen})
 	}
 	for _, k := range u.Deleted {
@@ -219,6 +223,27 @@ func (b *Book) UpdatePause(u store.Update[string, store.Pause]) {
 	b.arrived(fromPause, u.Reset)
 }
 
+// author is one life of an agent.
+type author struct {
+	boot int64
+	// since is when it was first heard of here; zero: before this process's memory.
+	since time.Time
+}
+
+// heard notes which life of an author a word is of. first: it is part of a
+// source's first snapshot, so that nobody knows since when. The caller holds mu.
+func (b *Book) heard(who string, boot int64, now time.Time, first bool) {
+	a, known := b.authors[who]
+	if known && a.boot == boot {
+		return
+	}
+	a = author{boot: boot}
+	if !first {
+		a.since = now
+	}
+	b.authors[who] = a
+}
+
 // observation is what one observer says of one server.
 type observation struct {
 	store.Observation
@@ -247,6 +272,7 @@ func (b *Book) Observations(server string, assigned []verdict.Observer) []verdic
 			Observer:    o,
 			Band:        string(said.Band),
 			Seen:        said.seen,
+			Booted:      b.authors[o.Name].since,
 			Incarnation: said.Incarnation,
 			Healthy:     said.Health == 0,
 			Online:      b.online(o.Name),
@@ -270,7 +296,7 @@ func (b *Book) Words(node string, reporters []verdict.Observer) []verdict.Word {
 		switch {
 		case ok:
 			all = append(all, verdict.Word{
-				Reporter: r, Says: string(said.Word), Seen: said.seen,
+				Reporter: r, Says: string(said.Word), Seen: said.seen, Booted: b.authors[r.Name].since,
 				Healthy: said.Health == 0, Online: online, Detail: said.Detail,
 			})
 		case !online:

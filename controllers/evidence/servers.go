@@ -305,6 +305,7 @@ func (b *Book) Forget(keep func(server string) bool) {
 	maps.DeleteFunc(b.servers, func(name string, s *server) bool {
 		return !s.live && !keep(name) && now.Sub(s.changed) > forgetFormer
 	})
+	maps.DeleteFunc(b.authors, func(node string, _ author) bool { return b.beats[node] == nil })
 	maps.DeleteFunc(b.admitted, func(name string, at time.Time) bool {
 		return !keep(name) && now.Sub(at) > forgetFormer
 	})

@@ -93,9 +93,10 @@ func TestTheClientsWordIsForgottenAfterItsWindow(t *testing.T) {
 func TestSeenIsWhenABandChangedHere(t *testing.T) {
 	b, c := newBook()
 	key := store.ObservationKey{Server: "im/a", Observer: "n1"}
+	boot := int64(1)
 	tell := func(band wire.Band, health int) {
 		b.UpdateObservations(store.Update[store.ObservationKey, store.Observation]{Put: map[store.ObservationKey]store.Observation{
-			key: {Observation: wire.Observation{Band: band, Incarnation: "a1", Since: c.now.Add(-time.Hour)}, Health: health},
+			key: {Observation: wire.Observation{Band: band, Incarnation: "a1", Since: c.now.Add(-time.Hour)}, Health: health, Boot: boot},
 		}})
 	}
 	said := func() verdict.Observation {
@@ -117,6 +118,15 @@ func TestSeenIsWhenABandChangedHere(t *testing.T) {
 	b.UpdateBeats(store.Update[store.SessionKey, store.Session]{Put: map[store.SessionKey]store.Session{{Client: "n1:1"}: {}}})
 	if o := said(); !o.Seen.Equal(c.now) || o.Healthy || !o.Online {
 		t.Errorf("another band of an observer that is not well, and is online: %+v", o)
+	}
+	boot = 2
+	c.pass(time.Second)
+	tell(wire.BandHung, 0)
+	restarted := c.now
+	c.pass(time.Second)
+	tell(wire.BandSlow, 0)
+	if o := said(); !o.Booted.Equal(restarted) {
+		t.Errorf("an observer that was restarted at %v: %+v", restarted, o)
 	}
 	b.UpdateObservations(store.Update[store.ObservationKey, store.Observation]{Reset: true})
 	if all := b.Observations("im/a", []verdict.Observer{{Name: "n1"}}); len(all) != 0 {
