@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,8 @@ import (
 // kernel takes, in bytes. Whoever lets more pile up is cut off.
 const maxPending = 64 << 10
 
-// conn is one connection of a loop, and the way back to its client.
+// conn is one connection of a loop, and the way back to its client. There is one
+// for every client, so it is kept small: 64 bytes.
 type conn struct {
 	loop       *loop
 	peer       *peer
@@ -22,23 +24,24 @@ type conn struct {
 	generation uint32
 	// emptied is one more than how many gaps there were when the connection was
 	// last found empty; 0: it never was.
-	emptied   uint32
-	discarded int32
+	emptied uint32
 
 	// What follows belongs to the loop.
 
-	gone    bool // closed
-	waiting bool // its CONNECT is being looked at elsewhere: nothing is read
-	missed  bool // there was something to read meanwhile
 	// held is the beginning of a packet; nil: there is none.
-	held *[]byte
+	held      *[]byte
+	gone      bool  // closed
+	waiting   bool  // its CONNECT is being looked at elsewhere: nothing is read
+	missed    bool  // there was something to read meanwhile
+	discarded uint8 // how often something was read and thrown away
 
 	// What follows is guarded by mu: anyone writes, finishes and aborts.
 
-	mu     sync.Mutex
 	shutd  bool // the descriptor is closed
 	ending bool // nothing more is to be written
-	out    *[]byte
+	mu     sync.Mutex
+	// out is what the kernel did not take; nil: it took all. Written with mu held.
+	out atomic.Pointer[[]byte]
 }
 
 func (c *conn) write(b []byte) error {
@@ -47,7 +50,7 @@ func (c *conn) write(b []byte) error {
 	if c.shutd || c.ending {
 		return net.ErrClosed
 	}
-	if c.out != nil {
+	if c.out.Load() != nil {
 		return c.pend(b)
 	}
 	n, errno := rawWrite(c.fd, b)
@@ -64,13 +67,15 @@ func (c *conn) write(b []byte) error {
 
 // pend keeps what the kernel does not take; an event tells when it does.
 func (c *conn) pend(b []byte) error {
-	if c.out == nil {
-		c.out = new([]byte)
+	out := c.out.Load()
+	if out == nil {
+		out = new([]byte)
+		c.out.Store(out)
 	}
-	if len(*c.out)+len(b) > maxPending {
+	if len(*out)+len(b) > maxPending {
 		return errNotReading
 	}
-	*c.out = append(*c.out, b...)
+	*out = append(*out, b...)
 	return nil
 }
 
@@ -78,21 +83,19 @@ func (c *conn) pend(b []byte) error {
 func (c *conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out == nil || c.shutd {
+	out := c.out.Load()
+	if out == nil || c.shutd {
 		return
 	}
-	n, errno := rawWrite(c.fd, *c.out)
+	n, errno := rawWrite(c.fd, *out)
 	switch {
 	case errno == unix.EAGAIN:
 		return
-	case errno != 0:
-		c.out = nil // the loop will read of it
-	case n < len(*c.out):
-		*c.out = (*c.out)[n:]
+	case errno == 0 && n < len(*out):
+		*out = (*out)[n:]
 		return
-	default:
-		c.out = nil
 	}
+	c.out.Store(nil) // all is written, or cannot be: then the loop will read of it
 	if c.ending {
 		_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
 	}
@@ -102,7 +105,7 @@ func (c *conn) finish() {
 	c.mu.Lock()
 	ok := !c.shutd && !c.ending
 	c.ending = true
-	if ok && c.out == nil {
+	if ok && c.out.Load() == nil {
 		ok = unix.Shutdown(int(c.fd), unix.SHUT_WR) == nil
 	}
 	c.mu.Unlock()
@@ -158,7 +161,8 @@ func (c *conn) shut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.shutd {
-		c.shutd, c.out = true, nil
+		c.shutd = true
+		c.out.Store(nil)
 		unix.Close(int(c.fd))
 	}
 }

@@ -35,7 +35,7 @@ func (p *peer) connect(frame []byte, m moment) {
 		p.unreadable(err)
 		return
 	}
-	p.entering = &entering{key: store.SessionKey{Client: c.ClientID}}
+	p.more = &more{entering: entering{key: store.SessionKey{Client: c.ClientID}}}
 	r := p.admit(c)
 	if r != nil {
 		p.refuse(*r)
@@ -111,7 +111,7 @@ func (p *peer) acceptable(c mqtt.Connect) *refusal {
 	if err != nil {
 		return &refusal{why: whyUserName, reason: mqtt.BadUserNameOrPassword, detail: err.Error()}
 	}
-	p.entering.key.Namespace, p.entering.key.Presence = namespace, presence
+	p.more.entering.key.Namespace, p.more.entering.key.Presence = namespace, presence
 	if y, ok := p.s.cfg.Presences.(interface{ Synced() bool }); ok && !y.Synced() {
 		return &refusal{why: whyStarting, reason: mqtt.ServerUnavailable, detail: "Presences are not known yet", retryAfter: time.Second}
 	}
@@ -128,7 +128,7 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 	ctx, cancel := context.WithTimeout(p.s.ctx(), authenticateWithin)
 	defer cancel()
 	principal, err := p.s.cfg.Authenticator.Authenticate(ctx, Credentials{
-		Namespace: p.entering.key.Namespace, Presence: p.entering.key.Presence, ClientID: p.entering.key.Client,
+		Namespace: p.more.entering.key.Namespace, Presence: p.more.entering.key.Presence, ClientID: p.more.entering.key.Client,
 		Password: c.Password, RemoteAddr: p.link.remote(),
 	})
 	switch {
@@ -138,7 +138,7 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 		p.s.log.Warn("Client could not be authenticated", "error", err)
 		return &refusal{why: whyStarting, reason: mqtt.ServerUnavailable, detail: "credentials cannot be checked now", retryAfter: time.Second}
 	}
-	p.entering.principal = principal
+	p.more.entering.principal = principal
 	needed := Connect
 	if p.probe {
 		needed |= Report
@@ -178,29 +178,29 @@ func (s *Server) closed(p *peer) *refusal {
 // newcomer tells whether a client would be one more. Agents are never that: they
 // are few, and everybody's eyes.
 func (p *peer) newcomer() bool {
-	key := p.entering.key
+	key := p.more.entering.key
 	return p.presence.Kind == Clients && !p.s.table.Has(p.s.table.Class(key.Namespace, key.Presence, false), key.Client)
 }
 
 // begin makes the session and answers CONNECT.
 func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
-	s, principal := p.s, p.entering.principal
+	s, principal := p.s, p.more.entering.principal
 	asked := time.Duration(c.KeepAlive) * time.Second
 	p.interval = p.presence.interval(asked, p.probe)
 	now := time.Now()
 	p.mu.Lock()
 	p.ungreeted = true
 	p.mu.Unlock()
-	class := s.table.Class(p.entering.key.Namespace, p.entering.key.Presence, p.probe)
+	class := s.table.Class(p.more.entering.key.Namespace, p.more.entering.key.Presence, p.probe)
 	attached, err := s.table.Attach(session.Arrival[peer]{
-		Class: class, Client: p.entering.key.Client, Principal: principal.Name, Lease: p.presence.lease(p.interval),
+		Class: class, Client: p.more.entering.key.Client, Principal: principal.Name, Lease: p.presence.lease(p.interval),
 		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(),
 	})
 	if err != nil {
 		p.greet() // nobody else has seen it
 		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
 	}
-	p.session, p.arrival, p.rights, p.connected, p.entering = attached.Session, attached.Arrival, principal.Rights, true, nil
+	p.session, p.arrival, p.rights, p.connected, p.more = attached.Session, attached.Arrival, principal.Rights, true, nil
 	s.strangers.Add(-1)
 	if attached.Before != nil {
 		attached.Before.goodbye(mqtt.Goodbye{Reason: mqtt.SessionTakenOver})

@@ -23,8 +23,9 @@ const (
 	acceptAtOnce = 64
 	// readBuffer is what all connections of a loop read into.
 	readBuffer = 64 << 10
-	// maxDiscard is how much is read and thrown away of a connection that ends.
-	maxDiscard = 64 << 10
+	// maxDiscards is how often something is read and thrown away of a connection
+	// that ends.
+	maxDiscards = 64
 	// loopTick is how often a loop looks at its deadlines, and how it knows that
 	// it is late itself.
 	loopTick = session.TickLength
@@ -193,7 +194,7 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 	if c == nil || c.generation != uint32(ev.Pad) {
 		return // closed by what came before in this batch
 	}
-	if ev.Events&unix.EPOLLOUT != 0 {
+	if ev.Events&unix.EPOLLOUT != 0 && c.out.Load() != nil {
 		c.drain()
 	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
@@ -236,7 +237,7 @@ func (l *loop) read(c *conn) {
 func (l *loop) feed(c *conn, b []byte) {
 	p := c.peer
 	if p.leaving.Load() {
-		if c.discarded += int32(len(b)); c.discarded > maxDiscard {
+		if c.discarded++; c.discarded > maxDiscards {
 			c.abort()
 		}
 		return

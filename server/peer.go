@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,47 +15,53 @@ import (
 )
 
 // peer is one connection, from accept to close: at first nobody, then a client
-// with a session. Its carrier feeds it.
+// with a session. Its carrier feeds it. There is one for every client, so it is
+// kept small: 112 bytes.
 type peer struct {
-	s *Server
-
-	mu   sync.Mutex // serialises writes
+	s    *Server
 	link link
-	// closed: the link is finished; guarded by mu.
-	closed bool
-	// ungreeted: the session has begun and its CONNACK is not sent yet. parting
-	// is a last word that waits for it [MQTT-3.14.0-1]. Guarded by mu.
-	ungreeted bool
-	parting   func()
-	// leaving: the last word is said, though it may not have left yet. Nothing
-	// that comes is looked at.
-	leaving atomic.Bool
+
+	mu sync.Mutex // serialises writes
+	// parting is a last word that waits for CONNACK; guarded by mu.
+	parting func()
 
 	// What follows is set once, by CONNECT, before anybody else can see it.
 
-	connected bool
-	version   mqtt.Version
-	rights    Rights
-	session   *session.Session[peer]
-	arrival   uint64
-	presence  *Presence // one for all clients with the same
-	probe     bool
-	// quiet: the client wants no reason strings and user properties in PUBACK.
-	quiet bool
-	// limit is the longest packet that the client takes, in bytes; 0: any.
-	limit uint32
+	session  *session.Session[peer]
+	arrival  uint64
+	presence *Presence // one for all clients with the same
 
 	// What follows belongs to the goroutine that feeds.
 
-	// waiting: CONNECT is being looked at elsewhere.
-	waiting bool
 	// turn is where answers are gathered; nil while nothing is being handled.
-	turn *turn
-	// entering is what is known of a client between CONNECT and session.
-	entering *entering
+	turn     *turn
 	interval time.Duration
-	// more is what only some clients need; nil: this one has not, so far.
+	// more is what only some clients need, or only for a while; nil: nothing.
 	more *more
+
+	// leaving: the last word is said, though it may not have left yet. Nothing
+	// that comes is looked at.
+	leaving atomic.Bool
+	place   int32 // among the server's peers; guarded by their mu
+
+	// Set once, by CONNECT, like those above: limit is the longest packet that
+	// the client takes, in bytes, 0: any; quiet: it wants no reason strings and
+	// user properties in PUBACK.
+
+	limit     uint32
+	connected bool
+	version   mqtt.Version
+	rights    Rights
+	probe     bool
+	quiet     bool
+
+	// waiting: CONNECT is being looked at elsewhere. Of the goroutine that feeds.
+	waiting bool
+	// closed: the link is finished; guarded by mu.
+	closed bool
+	// ungreeted: the session has begun and its CONNACK is not sent yet
+	// [MQTT-3.14.0-1]. Guarded by mu.
+	ungreeted bool
 }
 
 // turn is the handling of what was read at once.
@@ -73,8 +80,10 @@ type entering struct {
 	principal Principal
 }
 
-// more is what clients have that say more than that they are here.
+// more is what clients have that come in, or that say more than that they are
+// here.
 type more struct {
+	entering entering
 	// pending attributes are not recorded yet; described is when some last were.
 	pending   map[string]string
 	described session.Tick
@@ -96,8 +105,8 @@ func (p *peer) key() store.SessionKey {
 	case p.session != nil:
 		class, client := p.session.Key()
 		return store.SessionKey{Namespace: class.Namespace, Presence: class.Presence, Client: client}
-	case p.entering != nil:
-		return p.entering.key
+	case p.more != nil:
+		return p.more.entering.key
 	}
 	return store.SessionKey{}
 }
@@ -360,30 +369,27 @@ func (p *peer) logAbout(client, message string, args ...any) {
 // peers are all connections.
 type peers struct {
 	mu  sync.Mutex
-	all map[*peer]struct{}
+	all []*peer // each knows its place
 }
 
 func (ps *peers) add(p *peer) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.all == nil {
-		ps.all = map[*peer]struct{}{}
-	}
-	ps.all[p] = struct{}{}
+	p.place = int32(len(ps.all))
+	ps.all = append(ps.all, p)
 }
 
 func (ps *peers) remove(p *peer) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	delete(ps.all, p)
+	last := len(ps.all) - 1
+	ps.all[p.place], ps.all[last].place = ps.all[last], p.place
+	ps.all[last] = nil
+	ps.all = ps.all[:last]
 }
 
 func (ps *peers) list() []*peer {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	l := make([]*peer, 0, len(ps.all))
-	for p := range ps.all {
-		l = append(l, p)
-	}
-	return l
+	return slices.Clone(ps.all)
 }

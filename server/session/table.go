@@ -12,7 +12,7 @@ import (
 const (
 	shards = 64 // a power of two
 	// chunkSize is how many sessions are made room for at once, in each shard.
-	chunkSize = 64
+	chunkSize = 32
 	// slots is the horizon of the ring: 102 s. What is due later is filed into
 	// the last slot, and from there again.
 	slots = 1024
