@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,8 +37,8 @@ type Config struct {
 	// credentials. One of Listen and ListenTLS is needed.
 	ListenTLS string
 	TLS       *tls.Config
-	// Loops is how many event loops serve plain TCP, on Linux: 0: one for each
-	// processor (GOMAXPROCS); negative: none, but a goroutine for each
+	// Loops is how many event loops serve plain TCP, on Linux: 0: one for
+	// every two processors (of GOMAXPROCS); negative: none, but a goroutine for each
 	// connection, as everywhere else.
 	Loops int
 	// Capacity is how many sessions the server is meant to hold. Beyond 1.25
@@ -123,30 +122,6 @@ type Presence struct {
 	// before it ends. 0: 1.
 	MissesUntilLate, MissesUntilOffline int
 }
-
-// shared holds one copy of each Presence that clients were let in with: there
-// are few, and many clients.
-type shared struct {
-	mu  sync.Mutex
-	all map[Presence]*Presence
-}
-
-func (s *shared) of(p Presence) *Presence {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all[p] == nil {
-		if len(s.all) >= maxShared { // Presences have changed often: old copies go with their clients
-			s.all = nil
-		}
-		if s.all == nil {
-			s.all = map[Presence]*Presence{}
-		}
-		s.all[p] = &p
-	}
-	return s.all[p]
-}
-
-const maxShared = 1024
 
 // Presences knows the Presence objects. One that also has Synced() bool is
 // asked whether it knows them all yet; until then nobody is refused for good.

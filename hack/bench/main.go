@@ -39,7 +39,7 @@ func main() {
 	flag.DurationVar(&p.beating, "beating", 5*time.Second, "how long clients ping")
 	flag.DurationVar(&p.settle, "settle", 8*time.Second, "how long servers are left alone before their memory is read")
 	flag.IntVar(&p.inFlight, "in-flight", 256, "CONNECTs that await their answer at once")
-	flag.IntVar(&p.loops, "loops", 0, "Rollcall's event loops; 0: one for each processor")
+	flag.IntVar(&p.loops, "loops", 0, "Rollcall's event loops; 0: its default")
 	flag.IntVar(&p.percent, "gc-percent", 0, "Rollcall's; 0: its default")
 	flag.StringVar(&p.file, "o", "", "Markdown `file` whose table is replaced")
 	flag.StringVar(&p.mochi, "mochi", "bin/bench-mochi", "the `program` of hack/bench/mochi")
@@ -108,6 +108,9 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
+	if err := warm(server.address); err != nil {
+		return f, err
+	}
 	if err := rest(ctx, p.settle); err != nil {
 		return f, err
 	}
@@ -147,6 +150,21 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 	f.answered = float64(len(answers)) / p.beating.Seconds()
 	f.p50, f.p99, f.p999 = quantile(answers, 0.5), quantile(answers, 0.99), quantile(answers, 0.999)
 	return f, nil
+}
+
+// warm has a few clients come, ping and go, so that what a server needs once is
+// not counted as its clients'.
+func warm(address string) error {
+	l, err := newLoad(address)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if _, err := l.connect(200, 50); err != nil {
+		return err
+	}
+	_, err = l.ping(1000, 200*time.Millisecond)
+	return err
 }
 
 func rest(ctx context.Context, d time.Duration) error {
