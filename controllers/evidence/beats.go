@@ -39,7 +39,7 @@ func (b *Book) UpdateBeats(u store.Update[store.SessionKey, store.Session]) {
 		for node, sessions := range b.beats {
 			for client := range sessions {
 				if !here[client] {
-					forget(b.beats, node, client)
+					b.leave(node, client)
 				}
 			}
 		}
@@ -51,12 +51,26 @@ func (b *Book) UpdateBeats(u store.Update[store.SessionKey, store.Session]) {
 		if known && old.online == !s.Offline {
 			seen = old.seen
 		}
+		if b.beats[node] == nil {
+			b.crew++
+		}
 		remember(b.beats, node, k.Client, beat{online: !s.Offline, seen: seen, server: s.Server})
 	}
 	for _, k := range u.Deleted {
-		forget(b.beats, agentOf(k.Client), k.Client)
+		b.leave(agentOf(k.Client), k.Client)
 	}
 	b.arrived(fromBeats, u.Reset)
+}
+
+// leave forgets a session of an agent. The caller holds mu.
+func (b *Book) leave(node, client string) {
+	if _, known := b.beats[node][client]; !known {
+		return
+	}
+	forget(b.beats, node, client)
+	if b.beats[node] == nil {
+		b.crew++
+	}
 }
 
 // Beats of a node's agent; state gives the verdict on a server.
@@ -68,6 +82,13 @@ func (b *Book) Beats(node string, state func(server string) verdict.State) []ver
 		all = append(all, verdict.Beats{Online: s.online, Seen: s.seen, ServerState: state(s.server)})
 	}
 	return all
+}
+
+// Crew is a number that changes whenever Agents does.
+func (b *Book) Crew() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.crew
 }
 
 // Agents are the nodes whose agent has ever had a session that is still on record.

@@ -39,6 +39,7 @@ type Book struct {
 	observations map[string]map[string]observation
 	words        map[string]map[string]word
 	beats        map[string]map[string]beat
+	crew         int               // how often a node was added to beats, or taken away
 	authors      map[string]author // of observations and words, by node
 	directives   map[string]store.Directive
 	admitted     map[string]time.Time // when a server's drain directive was withdrawn

@@ -191,7 +191,9 @@ func (f *Follower) carryOut(t *lead.Tenure, tr *track, fo *v1alpha1.Failover, s 
 			f.Retry.Count("putDirective")
 			return 0, fmt.Errorf("directing %s: %w", server, err)
 		}
-		f.Metrics.wrote(fo, f.Now())
+		if !s.Paced {
+			f.Metrics.wrote(fo, f.Now())
+		}
 		log.Info("Directive written", "drain", s.Put.Drain, "count", s.Put.Count, "rate", s.Put.Rate,
 			"firstWave", s.Put.FirstWave, "targets", len(s.Put.Targets))
 	}

@@ -46,8 +46,18 @@ type Facts struct {
 	TakenOver func(incarnation string) store.Takeovers
 	// Directive is the one that stands for it; nil: none.
 	Directive *store.Directive
+	// Plan is what the pace of a move in progress is adapted to.
+	Plan Plan
 	// Choice of receivers, for a Failover that has no directive yet.
 	Choice Choice
+}
+
+// Plan is what was last planned on. A Fleet of nobody adapts nothing.
+type Plan struct {
+	Policy plan.Policy
+	Brake  verdict.Brake
+	Fleet  []plan.Server
+	Active []plan.Active
 }
 
 // Choice is who receives, and how fast.
@@ -69,6 +79,8 @@ type Memory struct {
 	Base store.Takeovers
 	// Grown is when Moved last grew, Put when the directive was written.
 	Grown, Put time.Time
+	// Pace is how fast it goes, and where to, as was last directed.
+	Pace plan.Pace
 	// Remaining is how many of its sessions the store still holds, read when
 	// nothing grew any more; -1: not read.
 	Remaining int
@@ -78,8 +90,10 @@ type Memory struct {
 type Step struct {
 	Status v1alpha1.FailoverStatus
 	Memory Memory
-	// Put is the directive to write, if any, before the status.
-	Put *store.Directive
+	// Put is the directive to write, if any, before the status. Paced: it is only
+	// another pace for one that stands.
+	Put   *store.Directive
+	Paced bool
 	// Withdraw the directive: the server takes clients as before.
 	Withdraw bool
 	// Stalled: clients are pending and none has arrived for a while. Reading
@@ -159,7 +173,7 @@ func (s Step) begin(fo *v1alpha1.Failover, f Facts) Step {
 	for _, t := range f.Choice.Targets {
 		s.Put.Targets = append(s.Put.Targets, store.Target{Server: t.Server, Address: t.Address, Weight: t.Weight})
 	}
-	s.Memory.Put = f.Now
+	s.Memory.Put, s.Memory.Pace = f.Now, paceOf(s.Put, f.Now)
 	s.Status.Receivers = int32(len(s.Put.Targets))
 	s.state(fo, f, metav1.ConditionTrue, metav1.ConditionUnknown, v1alpha1.ReasonMoving, "The directive is written.")
 	return s.count(fo, f)
@@ -232,7 +246,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	}
 	s.Stalled = s.Memory.Remaining < 0 && f.Now.Sub(latest(s.Memory.Grown, s.Memory.Put)) >= 3*quiet
 	s.After = min(lookAgain, deadline.Sub(f.Now))
-	return s
+	return s.pace(fo, f)
 }
 
 // end finishes a Failover. A server that was taken out stays out until it is

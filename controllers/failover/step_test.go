@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -201,7 +202,7 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.fo.Namespace, c.fo.Name = "im", "fo"
-			if got := Recall(&c.fo, facts); got != c.want {
+			if got := Recall(&c.fo, facts); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("recalled %+v, want %+v", got, c.want)
 			}
 		})

@@ -97,6 +97,7 @@ func (g *Gate) Keep(t *lead.Tenure, r *judge.Result) {
 	g.labels(t, r, directives, failovers)
 	g.orphans(t, r, directives, failovers)
 	g.admit(t, r, directives)
+	g.shed(t, r, directives)
 }
 
 // labels turns the label of every server to what it should be: false while a
@@ -177,6 +178,9 @@ func (g *Gate) orphans(t *lead.Tenure, r *judge.Result, directives map[string]st
 		known[fo.Namespace+"/"+fo.Name] = fo
 	}
 	for server, d := range directives {
+		if d.Refuse {
+			continue // it has none
+		}
 		fo := known[d.Failover]
 		_, exists := r.Pod(server)
 		switch {

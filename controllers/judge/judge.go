@@ -17,6 +17,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/internal/plan"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
@@ -68,11 +69,14 @@ type Judge struct {
 	roster  *roster
 	started time.Time
 	// What the last judgements said, to be handed back.
-	nodes   verdict.Judgement
-	servers map[types.NamespacedName]verdict.Judgement
-	// voters are those that candidates make.
-	voters     *verdict.Electorate
-	candidates []verdict.Candidate
+	nodes     verdict.Judgement
+	servers   map[types.NamespacedName]verdict.Judgement
+	observers electorate
+	// memory is the plan's, by Presence.
+	memory map[types.NamespacedName]plan.Memory
+	// seen is when each Failover was first seen here. What is compared with
+	// this process's own times must not be another machine's clock.
+	seen map[types.UID]time.Time
 	// begun are pods that have been seen Ready or with a record, and alive when
 	// each server was last found Alive.
 	begun map[types.UID]bool
@@ -96,6 +100,8 @@ func New(cfg Config) (*Judge, error) {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),
 		}),
 		servers: map[types.NamespacedName]verdict.Judgement{},
+		memory:  map[types.NamespacedName]plan.Memory{},
+		seen:    map[types.UID]time.Time{},
 		begun:   map[types.UID]bool{},
 		alive:   map[string]time.Time{},
 	}

@@ -30,7 +30,7 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 		TakenOver: j.cfg.Book.Takeovers,
 		State:     verdict.Unknown,
 	}
-	if d, ok := j.cfg.Book.Directive(server); ok {
+	if d, ok := j.cfg.Book.Directive(server); ok && !d.Refuse {
 		f.Directive = &d
 	}
 	pop := r.Of(fo.Namespace, fo.Spec.Presence)
@@ -41,6 +41,7 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	policy := pop.Presence.Spec.Servers.Failover
 	f.Mode, f.Rate = policy.Mode, float64(policy.ClientsPerSecond)
 	f.State = pop.Judgement.Verdicts[server].State
+	f.Plan = failover.Plan{Policy: pop.plans, Brake: pop.brake(r), Fleet: pop.fleet, Active: pop.active}
 	pod, exists := r.Pod(server)
 	_, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]
 	switch stop := j.cfg.Book.Paused(); {

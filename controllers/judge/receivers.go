@@ -15,7 +15,6 @@ func receivers(pop *Population, server string, clients int) failover.Choice {
 			fleet[i].Sessions = clients
 		}
 	}
-	spec := pop.Presence.Spec.Servers.Failover
-	m, blocked := plan.Drain(plan.Policy{Mode: plan.Mode(spec.Mode), Rate: float64(spec.ClientsPerSecond)}, server, fleet, pop.active)
+	m, blocked := plan.Drain(pop.plans, server, fleet, pop.active)
 	return failover.Choice{Targets: m.Targets, Rate: m.Rate, FirstWave: m.FirstWave, Blocked: blocked}
 }

@@ -40,7 +40,8 @@ type Population struct {
 	world    verdict.World
 	policy   verdict.ServerPolicy
 	evidence map[string]verdict.ServerEvidence
-	// fleet and active are what was planned on.
+	// plans, fleet and active are what was planned on.
+	plans  plan.Policy
 	fleet  []plan.Server
 	active []plan.Active
 	// Counts are those of Clients.

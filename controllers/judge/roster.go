@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -51,6 +52,10 @@ type Pod struct {
 	Labelled            bool
 	Ready               bool
 	Terminating, Paused bool
+	// Revision is that of the template it was made from, and Created when, in
+	// Unix seconds by the API server's clock: only their order counts.
+	Revision string
+	Created  int64
 }
 
 type node struct {
@@ -176,6 +181,12 @@ func PodOf(p *corev1.Pod) Pod {
 		Terminating: p.DeletionTimestamp != nil,
 	}
 	s.Accepting, s.Labelled = p.Labels[v1alpha1.AcceptingLabel]
+	s.Created = p.CreationTimestamp.Unix()
+	for _, label := range []string{appsv1.ControllerRevisionHashLabelKey, appsv1.DefaultDeploymentUniqueLabelKey} {
+		if r, ok := p.Labels[label]; ok {
+			s.Revision = r
+		}
+	}
 	_, s.Paused = p.Annotations[v1alpha1.PausedAnnotation]
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {

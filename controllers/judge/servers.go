@@ -24,7 +24,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 	if _, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]; paused {
 		w.Paused = true
 	}
-	watchers := j.electorate()
+	j.muster()
 	ev := make([]verdict.ServerEvidence, 0, len(pop.Pods))
 	for _, p := range pop.Pods {
 		s := r.Servers[p.Name]
@@ -36,13 +36,13 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 		if zone == "" {
 			zone = s.Record.Zone
 		}
-		assigned := watchers.Assign(p.Name, on, int(spec.Overload.Observers))
+		assigned := j.observers.assign(p.Name, on, int(spec.Overload.Observers))
 		ev = append(ev, verdict.ServerEvidence{
 			Name: p.Name, Incarnation: s.Record.Incarnation, Zone: zone, Node: on,
 			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
 			Assigned: assigned, Observations: j.cfg.Book.Observations(p.Name, assigned),
 			Lease: s.Lease(), NodeState: r.Nodes.Verdicts[on].State,
-			LeftLate: s.LeftLate, Sessions: s.Well.Clients,
+			LeftLate: s.LeftLate, LeftBroken: s.LeftBroken, Sessions: s.Well.Clients,
 			QueueDelay: queueDelay(s),
 		})
 	}
@@ -77,8 +77,10 @@ func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, fa
 			mine = append(mine, fo)
 		}
 	}
+	newest := newestRevision(pop.Pods)
 	for i, p := range pop.Pods {
 		pop.fleet = append(pop.fleet, j.planned(r, pop, p, ev[i], mine))
+		pop.fleet[i].Newest = p.Revision == newest
 	}
 	pop.active = slices.DeleteFunc(j.cfg.Ledger.Opening(), func(a plan.Active) bool {
 		return !slices.ContainsFunc(pop.Pods, func(p Pod) bool { return p.Name == a.Server })
@@ -88,13 +90,36 @@ func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, fa
 			pop.active = append(pop.active, inProgress(r, fo))
 		}
 	}
-	spec := pop.Presence.Spec.Servers.Failover
-	policy := plan.Policy{
-		Mode:       plan.Mode(spec.Mode),
-		MaxServers: func(total int) int { return scaled(spec.MaxServers, total, false) },
-		Rate:       float64(spec.ClientsPerSecond),
+	pop.plans = pacing(pop.Presence.Spec.Servers)
+	pop.plans.Memory = j.memory[keyOf(pop)]
+	for _, fo := range mine {
+		if fo.Spec.Reason == v1alpha1.FailoverRebalance && pop.plans.Memory.Rebalanced.Before(j.seen[fo.UID]) {
+			pop.plans.Memory.Rebalanced = j.seen[fo.UID]
+		}
 	}
-	pop.Decision = plan.Failovers(r.World.Now, policy, pop.brake(r), pop.fleet, pop.active)
+	pop.Decision = plan.Failovers(r.World.Now, pop.plans, pop.brake(r), pop.fleet, pop.active)
+	j.memory[keyOf(pop)] = pop.Decision.Memory
+}
+
+// pacing is the plan's policy, as a Presence has it.
+func pacing(spec *v1alpha1.ServersSpec) plan.Policy {
+	return plan.Policy{
+		Mode:       plan.Mode(spec.Failover.Mode),
+		MaxServers: func(total int) int { return scaled(spec.Failover.MaxServers, total, false) },
+		Rate:       float64(spec.Failover.ClientsPerSecond),
+		AnswerTime: spec.Overload.AnswerTime.Duration,
+	}
+}
+
+// newestRevision is that of the youngest pod.
+func newestRevision(pods []Pod) string {
+	var newest Pod
+	for _, p := range pods {
+		if p.Created > newest.Created || newest.Name == "" {
+			newest = p
+		}
+	}
+	return newest.Revision
 }
 
 // planned is one server as the plan sees it.
@@ -104,7 +129,7 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 		Name: p.Name, Incarnation: s.Record.Incarnation,
 		Sessions: s.Record.Total(), Capacity: s.Record.Capacity,
 		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused,
-		QueueDelay: queueDelay(s),
+		QueueDelay: queueDelay(s), Answer: answer(ev.Observations),
 	}
 	if s.Live {
 		one.Address = s.Record.Address
@@ -112,12 +137,14 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 	if !s.Live || v.State.Bad() {
 		one.Sessions = max(0, one.Sessions-s.Left)
 	}
-	if d, ok := j.cfg.Book.Directive(p.Name); ok && d.Drain {
+	d, _ := j.cfg.Book.Directive(p.Name)
+	one.Shedding = d.Refuse
+	if d.Drain {
 		one.Out = true
 		one.Drained = drained(mine, d.Failover, d.Incarnation == s.Record.Incarnation)
 	}
-	one.Returned = returned(mine, p.Name, j.cfg.Book.Admitted(p.Name), r.World.Now)
-	one.Advised = advised(mine, p.Name, s.Record.Incarnation, j.alive[p.Name])
+	one.Returned = j.returned(mine, p.Name, j.cfg.Book.Admitted(p.Name), r.World.Now)
+	one.Advised = j.advised(mine, p.Name, s.Record.Incarnation)
 	return one
 }
 
@@ -130,21 +157,20 @@ func drained(mine []*v1alpha1.Failover, name string, same bool) bool {
 }
 
 // returned tells whether a server was readmitted and nothing has been sent back to it since.
-func returned(mine []*v1alpha1.Failover, server string, admitted, now time.Time) bool {
+func (j *Judge) returned(mine []*v1alpha1.Failover, server string, admitted, now time.Time) bool {
 	if admitted.IsZero() || now.Sub(admitted) > returnWithin {
 		return false
 	}
 	_, pod, _ := strings.Cut(server, "/")
 	return !slices.ContainsFunc(mine, func(fo *v1alpha1.Failover) bool {
-		// Creation times have whole seconds.
-		return fo.Spec.Reason == v1alpha1.FailoverReturned && !fo.CreationTimestamp.Time.Before(admitted.Truncate(time.Second)) &&
+		return fo.Spec.Reason == v1alpha1.FailoverReturned && !j.seen[fo.UID].Before(admitted) &&
 			slices.ContainsFunc(fo.Spec.Targets, func(t v1alpha1.FailoverTarget) bool { return t.Server == pod })
 	})
 }
 
 // advised tells whether the last Failover of a server only advised, and it has
 // not been found alive since.
-func advised(mine []*v1alpha1.Failover, server, incarnation string, alive time.Time) bool {
+func (j *Judge) advised(mine []*v1alpha1.Failover, server, incarnation string) bool {
 	var newest *v1alpha1.Failover
 	for _, fo := range mine {
 		if fo.Namespace+"/"+fo.Spec.Server == server && fo.Spec.Incarnation == incarnation &&
@@ -152,8 +178,7 @@ func advised(mine []*v1alpha1.Failover, server, incarnation string, alive time.T
 			newest = fo
 		}
 	}
-	return newest != nil && failover.Outcome(newest) == v1alpha1.ReasonAdvised &&
-		(newest.Status.DecidedAt == nil || newest.Status.DecidedAt.After(alive))
+	return newest != nil && failover.Outcome(newest) == v1alpha1.ReasonAdvised && j.seen[newest.UID].After(j.alive[server])
 }
 
 // inProgress is a Failover as the plan sees it.
@@ -171,6 +196,22 @@ func inProgress(r *Result, fo *v1alpha1.Failover) plan.Active {
 		a.Targets = append(a.Targets, plan.Target{Server: name, Address: r.Servers[name].Record.Address, Weight: int(t.Weight)})
 	}
 	return a
+}
+
+// answer is the median of the times in which those who count get answers; zero:
+// nobody says.
+func answer(all []verdict.Observation) time.Duration {
+	var took []time.Duration
+	for _, o := range all {
+		if o.Online && o.Healthy && o.Answer > 0 {
+			took = append(took, o.Answer)
+		}
+	}
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
 }
 
 func queueDelay(s evidence.Server) time.Duration {

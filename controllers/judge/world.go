@@ -13,6 +13,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
+	"github.com/rollcall-dev/rollcall/internal/plan"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
@@ -34,6 +35,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.note(failovers, now)
 	r := &Result{
 		World:       j.world(now),
 		Populations: map[types.NamespacedName]*Population{},
@@ -61,6 +63,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 		}
 	}
 	maps.DeleteFunc(j.servers, func(key types.NamespacedName, _ verdict.Judgement) bool { return r.Populations[key] == nil })
+	maps.DeleteFunc(j.memory, func(key types.NamespacedName, _ plan.Memory) bool { return r.Populations[key] == nil })
 	j.forget(r)
 	for key, pop := range r.Populations {
 		if pop.Subject == v1alpha1.SubjectClients {
@@ -97,7 +100,7 @@ func later(a, b time.Time) time.Time {
 
 // judgeNodes judges all nodes, and for the last time those that are deleted.
 func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
-	watchers := j.electorate()
+	j.muster()
 	state := func(server string) verdict.State {
 		for _, judged := range j.servers {
 			if v, ok := judged.Verdicts[server]; ok {
@@ -108,7 +111,7 @@ func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
 	}
 	var ev []verdict.NodeEvidence
 	add := func(n node, deleted bool) {
-		by := watchers.Assign(n.name, n.name, reporters)
+		by := j.observers.assign(n.name, n.name, reporters)
 		ev = append(ev, verdict.NodeEvidence{
 			Name: n.name, Zone: n.zone, Deleted: deleted, Reporters: by,
 			Beats: j.cfg.Book.Beats(n.name, state), Words: j.cfg.Book.Words(n.name, by),
@@ -126,20 +129,16 @@ func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
 	return verdict.Nodes(w, ev, j.nodes.Verdicts, j.nodes.Brake)
 }
 
-// electorate is the nodes that may watch others: those whose agent has been
-// heard of. It is prepared anew only when that has changed.
-func (j *Judge) electorate() *verdict.Electorate {
-	agents := j.cfg.Book.Agents()
-	var all []verdict.Candidate
-	for _, c := range j.roster.candidates {
-		if agents[c.Name] {
-			all = append(all, c)
+// note remembers when each Failover was first seen.
+func (j *Judge) note(failovers []*v1alpha1.Failover, now time.Time) {
+	here := make(map[types.UID]bool, len(failovers))
+	for _, fo := range failovers {
+		here[fo.UID] = true
+		if _, known := j.seen[fo.UID]; !known {
+			j.seen[fo.UID] = now
 		}
 	}
-	if j.voters == nil || !slices.Equal(all, j.candidates) {
-		j.voters, j.candidates = verdict.NewElectorate(all), all
-	}
-	return j.voters
+	maps.DeleteFunc(j.seen, func(uid types.UID, _ time.Time) bool { return !here[uid] })
 }
 
 // only is a judgement reduced to some members.
