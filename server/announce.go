@@ -86,7 +86,7 @@ func (s *Server) record() store.Server {
 		Takeovers: s.recorder.Takeovers(), Drain: s.drain.progress(),
 	}
 	if r.Address == "" {
-		r.Address = s.Addr().String()
+		r.Address = s.AddrTLS().String()
 	}
 	for _, c := range s.table.Classes() {
 		if c.Probe {

@@ -156,6 +156,9 @@ const (
 	Impersonate
 )
 
+// AllRights are all that there are.
+const AllRights = Connect | Report | Watch | Impersonate
+
 // Has tells whether all of the rights are among these.
 func (r Rights) Has(rights Rights) bool { return r&rights == rights }
 
@@ -164,8 +167,6 @@ func (r Rights) Has(rights Rights) bool { return r&rights == rights }
 type Principal struct {
 	Name   string
 	Rights Rights
-	// Subject is the Authenticator's own, for Revalidate. It is comparable.
-	Subject any
 }
 
 // ErrCredentials: the credentials are not anybody's. Any other error of an
@@ -181,7 +182,7 @@ type Authenticator interface {
 // every Config.RevalidateEvery, once for each principal of each Presence, and
 // must not wait.
 type Revalidator interface {
-	// Revalidate tells what a principal may do now. A session that has more
+	// Revalidate tells what a principal may do now. A session that was given more
 	// rights than that ends.
-	Revalidate(namespace, presence string, p Principal) Rights
+	Revalidate(namespace, presence, principal string) Rights
 }

@@ -129,7 +129,7 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 	defer cancel()
 	principal, err := p.s.cfg.Authenticator.Authenticate(ctx, Credentials{
 		Namespace: p.more.entering.key.Namespace, Presence: p.more.entering.key.Presence, ClientID: p.more.entering.key.Client,
-		Password: c.Password, RemoteAddr: p.link.remote(),
+		Kind: p.presence.Kind, Password: c.Password, RemoteAddr: p.link.remote(), Certificate: certificateOf(p.link),
 	})
 	switch {
 	case errors.Is(err, ErrCredentials):
@@ -188,6 +188,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	asked := time.Duration(c.KeepAlive) * time.Second
 	p.interval = p.presence.interval(asked, p.probe)
 	now := time.Now()
+	p.rights = principal.Rights // before a sweep can see it
 	p.mu.Lock()
 	p.ungreeted = true
 	p.mu.Unlock()
@@ -200,7 +201,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 		p.greet() // nobody else has seen it
 		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
 	}
-	p.session, p.arrival, p.rights, p.connected, p.more = attached.Session, attached.Arrival, principal.Rights, true, nil
+	p.session, p.arrival, p.connected, p.more = attached.Session, attached.Arrival, true, nil
 	s.strangers.Add(-1)
 	if attached.Before != nil {
 		attached.Before.goodbye(mqtt.Goodbye{Reason: mqtt.SessionTakenOver})

@@ -30,6 +30,7 @@ const (
 	whyStore        why = "store"
 	whyStrangers    why = "strangers"
 	whyTimeout      why = "timeout"
+	whyTLS          why = "tls"
 	whyTooLarge     why = "too-large"
 	whyTopic        why = "topic"
 	whyUnauthorized why = "unauthorized"
@@ -41,7 +42,7 @@ const (
 var whys = []why{
 	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyShedding, whyMalformed, whyNotConnect,
 	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whyStarting, whyStore, whyStrangers,
-	whyTimeout, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
+	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
 }
 
 type metrics struct {
@@ -49,6 +50,7 @@ type metrics struct {
 	beats    prometheus.Counter
 	expired  prometheus.Counter
 	told     prometheus.Counter
+	revoked  prometheus.Counter
 }
 
 func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
@@ -65,6 +67,9 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 		told: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rollcall_server_told_total", Help: "Clients that were told to go to another server, as a directive has it.",
 		}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rollcall_server_revoked_total", Help: "Sessions that ended because a right was taken back.",
+		}),
 	}
 	for _, w := range whys {
 		m.refusals.WithLabelValues(string(w))
@@ -72,7 +77,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.refusals, m.beats, m.expired, m.told)
+	reg.MustRegister(m.refusals, m.beats, m.expired, m.told, m.revoked)
 	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
 	}

@@ -31,7 +31,7 @@ type Server struct {
 	clock     *session.Clock
 	table     *session.Table[peer]
 	recorder  *record.Recorder
-	carrier   carrier
+	carriers  []carrier // of Listen, ListenTLS
 	directory directory
 	drain     drain
 	admission *admission
@@ -74,18 +74,47 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg.Store.OnRewind(s.clock.Distrust) // what a packet proved was against revisions that are lost
-	if s.carrier, err = listenPlain(cfg.Listen, cfg.Loops, s); err != nil {
+	if err := s.listen(); err != nil {
+		s.Close()
 		return nil, err
 	}
 	s.metrics = newMetrics(s, cfg.Registerer)
 	return s, nil
 }
 
-// Addr is where the server listens.
-func (s *Server) Addr() net.Addr { return s.carrier.Addr() }
+// listen takes the addresses.
+func (s *Server) listen() error {
+	if s.cfg.Listen != "" {
+		c, err := listenPlain(s.cfg.Listen, s.cfg.Loops, s)
+		if err != nil {
+			return err
+		}
+		s.carriers = append(s.carriers, c)
+	}
+	if s.cfg.ListenTLS != "" {
+		c, err := listenTLS(s.cfg.ListenTLS, s.cfg.TLS, s)
+		if err != nil {
+			return err
+		}
+		s.carriers = append(s.carriers, c)
+	}
+	return nil
+}
 
-// Close gives the address of a server back that was never run.
-func (s *Server) Close() error { return s.carrier.Close() }
+// Addr is where the server listens for plain TCP, or else for TLS.
+func (s *Server) Addr() net.Addr { return s.carriers[0].Addr() }
+
+// AddrTLS is where the server listens for TLS, where it does.
+func (s *Server) AddrTLS() net.Addr { return s.carriers[len(s.carriers)-1].Addr() }
+
+// Close gives the addresses of a server back that was never run.
+func (s *Server) Close() error {
+	var errs []error
+	for _, c := range s.carriers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
 
 var errNotReady = errors.New("the server is not registered yet")
 
@@ -108,7 +137,7 @@ const endWithin = 3 * time.Second
 // Run serves until the context ends. Then its clients are told to go elsewhere
 // (0x8B), and its record is given up; their sessions are others' to take over.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.carrier.Close()
+	defer s.Close()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, work := errgroup.WithContext(work)
@@ -121,6 +150,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.watchDirectives(work) })
 	group.Go(func() error { return s.patrol(work) })
 	group.Go(func() error { return s.move(work) })
+	group.Go(func() error { return s.revalidate(work) })
 	group.Go(func() error {
 		return s.delayed.run(work, func(l late) { s.deliver(l.peer, l.b, l.read, l.last) })
 	})
@@ -140,7 +170,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		s.ready.Store(true)
 		s.log.Info("Clients are let in", "address", s.Addr().String(), "incarnation", s.cfg.Incarnation)
-		return s.carrier.Run(accepting, s.accept)
+		serving, ctx := errgroup.WithContext(accepting)
+		for _, c := range s.carriers {
+			serving.Go(func() error { return c.Run(ctx, s.accept) })
+		}
+		return serving.Wait()
 	})
 	group.Go(func() error {
 		select {

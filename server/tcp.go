@@ -56,6 +56,17 @@ func (t *tcp) Addr() net.Addr { return t.listener.Addr() }
 func (t *tcp) Close() error { return t.listener.Close() }
 
 func (t *tcp) Run(ctx context.Context, accept func(l link) *peer) error {
+	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn) {
+		if p := accept(&tcpLink{conn: c, raw: raw}); p != nil {
+			defer p.gone()
+			pump(p, t.newReader(raw), c)
+		}
+	})
+}
+
+// each accepts connections until the context ends, serves each from a goroutine
+// of its own, and returns when all are closed. The first read deadline is set.
+func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.RawConn)) error {
 	stop := context.AfterFunc(ctx, func() { t.listener.Close() })
 	defer stop()
 	var connections sync.WaitGroup
@@ -75,23 +86,23 @@ func (t *tcp) Run(ctx context.Context, accept func(l link) *peer) error {
 			pause(ctx, 10*time.Millisecond)
 			continue
 		}
-		connections.Go(func() { t.serve(c, accept) })
+		connections.Go(func() {
+			defer c.Close()
+			if raw, err := c.SyscallConn(); err == nil {
+				c.SetReadDeadline(time.Now().Add(connectWithin))
+				serve(c, raw)
+			}
+		})
 	}
 }
 
-func (t *tcp) serve(c *net.TCPConn, accept func(l link) *peer) {
-	defer c.Close()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
-	}
-	c.SetReadDeadline(time.Now().Add(connectWithin))
-	p := accept(&tcpLink{conn: c, raw: raw})
-	if p == nil {
-		return
-	}
-	defer p.gone()
-	r := t.newReader(raw)
+// source is what a client sends.
+type source interface {
+	read(buf []byte) (int, moment, error)
+}
+
+// pump feeds a peer with what comes over a connection, until it ends.
+func pump(p *peer, r source, c *net.TCPConn) {
 	buf, have, connected := make([]byte, smallBuffer), 0, false
 	for {
 		n, m, err := r.read(buf[have:])
@@ -139,7 +150,7 @@ func resize(buf []byte, have int) []byte {
 // discard reads what a client still sends, up to a limit, so that closing does
 // not reset the connection before the last word was read. The link's finish has
 // set a deadline.
-func discard(r *reader, buf []byte) {
+func discard(r source, buf []byte) {
 	for total := 0; total < 1<<16; {
 		n, _, err := r.read(buf)
 		if err != nil {

@@ -76,6 +76,7 @@ type Access struct {
 	policy  *policy
 	watch   *watch
 	reviews *reviews
+	known   known
 }
 
 var (
@@ -119,6 +120,7 @@ func (a *Access) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.watch.run(ctx) })
 	group.Go(func() error { return a.reviews.run(ctx) })
+	group.Go(func() error { return a.known.run(ctx, a.cfg.Now) })
 	return group.Wait()
 }
 
@@ -145,7 +147,7 @@ func (a *Access) Authenticate(ctx context.Context, c server.Credentials) (server
 	who, err := a.identify(ctx, c)
 	switch {
 	case errors.Is(err, errNobodys) && a.cfg.Others != nil:
-		return a.cfg.Others.Authenticate(ctx, c)
+		return a.others(ctx, c)
 	case err != nil:
 		return server.Principal{}, a.refused(c, err)
 	case !a.watch.synced():
@@ -157,7 +159,21 @@ func (a *Access) Authenticate(ctx context.Context, c server.Credentials) (server
 		a.cfg.Logger.Debug("Client has no right to connect so", "user", who.subject.Value().user,
 			"presence", c.Namespace+"/"+c.Presence, "client", c.ClientID, "connect", has.Has(server.Connect), "report", has.Has(server.Report))
 	}
-	return server.Principal{Name: who.subject.Value().user, Rights: rights, Subject: who.subject}, nil
+	if rights != 0 {
+		a.known.note(who.subject, a.cfg.Now())
+	}
+	return server.Principal{Name: who.subject.Value().user, Rights: rights}, nil
+}
+
+// others asks those who know what is not known here. Nobody whom they know may be
+// called like somebody of here.
+func (a *Access) others(ctx context.Context, c server.Credentials) (server.Principal, error) {
+	p, err := a.cfg.Others.Authenticate(ctx, c)
+	if err == nil && reserved(p.Name) {
+		a.cfg.Logger.Warn("Another authenticator's principal has a name that is reserved, and is refused", "principal", p.Name)
+		return server.Principal{}, server.ErrCredentials
+	}
+	return p, err
 }
 
 // refused counts why a credential is not taken. The reason goes no further than
@@ -172,13 +188,16 @@ func (a *Access) refused(c server.Credentials, err error) error {
 	return server.ErrCredentials
 }
 
-// Revalidate tells what a principal that was let in may do now.
-func (a *Access) Revalidate(namespace, presence string, p server.Principal) server.Rights {
-	s, ok := p.Subject.(subjectHandle)
-	if !ok {
-		return p.Rights // of Others
+// Revalidate tells what a principal may do now.
+func (a *Access) Revalidate(namespace, presence, principal string) server.Rights {
+	subject, ok := a.known.find(principal, a.cfg.Now())
+	switch {
+	case ok:
+		return a.rights(question{subject, namespace, presence})
+	case reserved(principal):
+		return 0 // forgotten, after this process was stopped for long: they may show their credential again
 	}
-	return a.rights(question{s, namespace, presence})
+	return server.AllRights // Others let them in
 }
 
 // question is what RBAC is asked.

@@ -195,13 +195,13 @@ func TestServiceAccountsOfACluster(t *testing.T) {
 	if err != nil || !p.Rights.Has(server.Connect) {
 		t.Errorf("while the API server is away: %v, %v", p.Rights, err)
 	}
-	if got := in.Revalidate("im", "android", p); !got.Has(server.Connect) {
+	if got := in.Revalidate("im", "android", p.Name); !got.Has(server.Connect) {
 		t.Error("while the API server is away, a right is lost")
 	}
 	in.must(in.cp.APIServer.Restart(t.Context()))
 
 	in.must(in.client.RbacV1().RoleBindings("im").Delete(t.Context(), "rollcall-client", metav1.DeleteOptions{}))
-	in.eventually("the right is lost", func() bool { return !in.Revalidate("im", "android", p).Has(server.Connect) })
+	in.eventually("the right is lost", func() bool { return !in.Revalidate("im", "android", p.Name).Has(server.Connect) })
 	if may("app-1", app) {
 		t.Error("who has lost the right may connect")
 	}

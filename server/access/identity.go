@@ -12,13 +12,19 @@ import (
 // Prefixes keep those from outside the cluster apart from its own users and
 // groups, whatever their certificates and tokens say.
 const (
-	certificatePrefix = "certificate:"
-	tokenPrefix       = "jwt:"
+	certificatePrefix    = "certificate:"
+	tokenPrefix          = "jwt:"
+	serviceAccountPrefix = "system:serviceaccount:"
 	// Everybody who has shown a certificate, or a token from outside, is in one
 	// of these groups.
 	certificateGroup = "rollcall:certificates"
 	tokenGroup       = "rollcall:jwts"
 )
+
+// reserved tells whether a name is one that is given here.
+func reserved(name string) bool {
+	return strings.HasPrefix(name, certificatePrefix) || strings.HasPrefix(name, tokenPrefix) || strings.HasPrefix(name, serviceAccountPrefix)
+}
 
 // subject is a user as RBAC knows it.
 type subject struct {
@@ -56,7 +62,7 @@ type identity struct {
 
 func serviceAccount(namespace, name, pod, node string) identity {
 	i := identity{
-		subject: newSubject("system:serviceaccount:"+namespace+":"+name,
+		subject: newSubject(serviceAccountPrefix+namespace+":"+name,
 			[]string{"system:serviceaccounts", "system:serviceaccounts:" + namespace, "system:authenticated"}),
 		names: []string{name}, node: node,
 	}

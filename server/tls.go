@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"syscall"
+	"time"
+)
+
+// secure carries MQTT over TLS, with a goroutine for each connection.
+type secure struct {
+	*tcp
+	config *tls.Config
+}
+
+func listenTLS(address string, config *tls.Config, s *Server) (*secure, error) {
+	t, err := listenTCP(address, s.clock, s.cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	config = config.Clone()
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	return &secure{t, config}, nil
+}
+
+func (t *secure) Run(ctx context.Context, accept func(l link) *peer) error {
+	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn) {
+		h := &heard{Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: t.newReader(raw)}
+		l := &secureLink{conn: tls.Server(h, t.config), plain: c}
+		p := accept(l)
+		if p == nil {
+			return
+		}
+		defer p.gone()
+		if err := l.conn.Handshake(); err != nil {
+			p.s.metrics.refused(whyTLS)
+			p.log("Client was refused", "reason", whyTLS, "detail", err.Error())
+			return
+		}
+		pump(p, &revealed{l.conn, h}, c)
+	})
+}
+
+// heard is the connection below TLS: it never waits to write, and knows when what
+// it read was read.
+type heard struct {
+	net.Conn
+	plain  tcpLink
+	reader *reader
+	// m is the moment of the first read since fresh was last set; where there was
+	// none since, of the last. A record of TLS that ends in a later one began in
+	// this: what it says is no newer.
+	m     moment
+	fresh bool
+}
+
+func (h *heard) Read(b []byte) (int, error) {
+	n, m, err := h.reader.read(b)
+	switch {
+	case err != nil:
+	case h.fresh:
+		h.m, h.fresh = m, false
+	default:
+		h.m.trusted = h.m.trusted && m.trusted
+	}
+	return n, err
+}
+
+func (h *heard) Write(b []byte) (int, error) {
+	if err := h.plain.write(b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// revealed is what a client sends over TLS.
+type revealed struct {
+	conn *tls.Conn
+	from *heard
+}
+
+func (r *revealed) read(buf []byte) (int, moment, error) {
+	r.from.fresh = true
+	n, err := r.conn.Read(buf)
+	if n > 0 {
+		err = nil // what is left of it comes with the next read
+	}
+	return n, r.from.m, err
+}
+
+// secureLink writes to a TLS connection.
+type secureLink struct {
+	conn  *tls.Conn
+	plain *net.TCPConn
+}
+
+func (l *secureLink) write(b []byte) error {
+	_, err := l.conn.Write(b)
+	return err
+}
+
+func (l *secureLink) finish() {
+	if l.conn.CloseWrite() != nil || l.plain.CloseWrite() != nil {
+		l.abort()
+		return
+	}
+	l.plain.SetReadDeadline(time.Now().Add(finishWithin))
+}
+
+func (l *secureLink) abort() {
+	_ = l.plain.SetLinger(0)
+	l.plain.Close()
+}
+
+func (l *secureLink) remote() string { return l.plain.RemoteAddr().String() }
+
+func (l *secureLink) certificate() *x509.Certificate {
+	chains := l.conn.ConnectionState().VerifiedChains
+	if len(chains) == 0 {
+		return nil
+	}
+	return chains[0][0]
+}
+
+// certificateOf is the client's, verified; nil: it has shown none.
+func certificateOf(l link) *x509.Certificate {
+	if c, ok := l.(interface{ certificate() *x509.Certificate }); ok {
+		return c.certificate()
+	}
+	return nil
+}
