@@ -35,7 +35,7 @@ func (c Connack) Append(b []byte, limit uint32) []byte {
 		}
 		return append(b, byte(CONNACK)<<4, 2, 0, code)
 	}
-	var p props
+	p := props{text: c.Text, users: c.User}
 	if c.Reason == Success {
 		// What a heartbeat server does not do (section 3.2.2.3).
 		p.byte(propMaximumQoS, 1)
@@ -59,7 +59,7 @@ func (c Connack) Append(b []byte, limit uint32) []byte {
 	if c.Reference != "" {
 		p.string(propServerReference, c.Reference)
 	}
-	return p.finish(b, CONNACK, []byte{0, byte(c.Reason)}, nil, c.Text, c.User, limit)
+	return p.finish(b, CONNACK, []byte{0, byte(c.Reason)}, nil, limit)
 }
 
 // Goodbye is a DISCONNECT from the server, which exists in version 5 only.
@@ -74,11 +74,11 @@ type Goodbye struct {
 // Append appends the packet, without Text and User where it would be longer
 // than limit bytes; 0: no limit.
 func (g Goodbye) Append(b []byte, limit uint32) []byte {
-	var p props
+	p := props{text: g.Text, users: g.User}
 	if g.Reference != "" {
 		p.string(propServerReference, g.Reference)
 	}
-	return p.finish(b, DISCONNECT, []byte{byte(g.Reason)}, nil, g.Text, g.User, limit)
+	return p.finish(b, DISCONNECT, []byte{byte(g.Reason)}, nil, limit)
 }
 
 // Puback acknowledges a PUBLISH of QoS 1.
@@ -98,12 +98,12 @@ func (a Puback) Append(b []byte, v Version, limit uint32) []byte {
 	if v != V5 || a.Reason == Success && a.Text == "" && len(a.User) == 0 {
 		return append(b, byte(PUBACK)<<4, 2, byte(a.PacketID>>8), byte(a.PacketID))
 	}
-	var p props
+	p := props{text: a.Text, users: a.User}
 	head := []byte{byte(a.PacketID >> 8), byte(a.PacketID), byte(a.Reason)}
-	return p.finish(b, PUBACK, head, nil, a.Text, a.User, limit)
+	return p.finish(b, PUBACK, head, nil, limit)
 }
 
-// AppendSuback refuses n topic filters for the same reason.
+// AppendSuback refuses topic filters, each for its reason.
 func AppendSuback(b []byte, v Version, packetID uint16, reasons []Reason) []byte {
 	codes := make([]byte, len(reasons))
 	for i, r := range reasons {
@@ -116,7 +116,7 @@ func AppendSuback(b []byte, v Version, packetID uint16, reasons []Reason) []byte
 	if v != V5 {
 		return frame(b, SUBACK, head, codes)
 	}
-	return (&props{}).finish(b, SUBACK, head, codes, "", nil, 0)
+	return (&props{}).finish(b, SUBACK, head, codes, 0)
 }
 
 // AppendUnsuback answers an UNSUBSCRIBE of n filters, none of which existed.
@@ -129,11 +129,16 @@ func AppendUnsuback(b []byte, v Version, packetID uint16, n int) []byte {
 	for i := range codes {
 		codes[i] = byte(NoSubscriptionExisted)
 	}
-	return (&props{}).finish(b, UNSUBACK, head, codes, "", nil, 0)
+	return (&props{}).finish(b, UNSUBACK, head, codes, 0)
 }
 
-// props gathers properties in their encoded form.
-type props struct{ b []byte }
+// props gathers properties in their encoded form, and the reason string and the
+// user properties, which may have to be left out.
+type props struct {
+	b     []byte
+	text  string
+	users []User
+}
 
 func (p *props) byte(id, v byte) { p.b = append(p.b, id, v) }
 func (p *props) uint16(id byte, v uint16) {
@@ -146,18 +151,18 @@ func (p *props) string(id byte, s string) { p.b = appendString(append(p.b, id), 
 
 // finish appends a packet of head, properties and tail; text and users only
 // where limit allows them, each by itself.
-func (p *props) finish(b []byte, t Type, head, tail []byte, text string, users []User, limit uint32) []byte {
+func (p *props) finish(b []byte, t Type, head, tail []byte, limit uint32) []byte {
 	size := func(n int) int { return 1 + 4 + len(head) + 4 + n + len(tail) } // at most
 	fits := func(n int) bool { return limit == 0 || size(len(p.b)+n) <= int(limit) }
-	if text != "" && fits(3+len(text)) {
-		p.string(propReasonString, text)
+	if p.text != "" && fits(3+len(p.text)) {
+		p.string(propReasonString, p.text)
 	}
 	n := 0
-	for _, u := range users {
+	for _, u := range p.users {
 		n += 5 + len(u.Name) + len(u.Value)
 	}
 	if fits(n) {
-		for _, u := range users {
+		for _, u := range p.users {
 			p.b = appendString(appendString(append(p.b, propUser), u.Name), u.Value)
 		}
 	}
