@@ -271,7 +271,7 @@ func (w *world) happen(what string) {
 	case "doubt": // the watch lost its history
 		if !h.stopped {
 			h.told, h.known = len(w.events), w.rev
-			h.r.verify(w.Context())
+			h.r.verify(w.Context(), 0)
 		}
 	case "work":
 		h.work()

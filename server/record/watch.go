@@ -43,15 +43,15 @@ func (r *Recorder) watch(ctx context.Context) error {
 		r.start.Do(func() { close(r.started) })
 		for e := range events {
 			if e.Gap {
-				r.verify(ctx)
+				r.verify(ctx, e.History)
 			}
 			for _, c := range e.Changes {
 				r.changed(c)
 			}
 			r.mu.Lock()
-			r.watched = max(r.watched, e.Revision)
-			from = r.watched + 1
+			r.watched, r.history = e.Revision, e.History
 			r.mu.Unlock()
+			from = e.Revision + 1
 		}
 	}
 	return ctx.Err()
@@ -78,11 +78,18 @@ func (r *Recorder) changed(c store.KeyedSession) {
 
 // verify makes up for changes that the watch may have missed: every record of a
 // client that is here is read again, and every record that says that a client is
-// here is looked at.
-func (r *Recorder) verify(ctx context.Context) {
+// here is looked at. In another history of the store than before, nothing that
+// was known counts.
+func (r *Recorder) verify(ctx context.Context, history uint32) {
 	r.mu.Lock()
-	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again", "sessions", r.entries.len())
+	rewound := history != r.history
+	r.history, r.watched = history, 0
+	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again",
+		"sessions", r.entries.len(), "historyLost", rewound)
 	for e := range r.entries.each() {
+		if rewound {
+			e.rewind()
+		}
 		e.suspect()
 		r.settle(e)
 	}

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
 
 // Server is one etcd server that can be stopped, and started again with its
@@ -81,9 +83,7 @@ func (s *Server) Stop() {
 	}
 	// Connections are broken, as if it were killed: etcd by itself would wait 7 s
 	// for watches to end.
-	for _, p := range s.ways {
-		defer p.block()()
-	}
+	defer s.bar()()
 	s.etcd.Close()
 	s.etcd = nil
 }
@@ -94,6 +94,57 @@ func (s *Server) Wipe() {
 	s.Stop()
 	s.dir = s.t.TempDir()
 	s.Restart()
+}
+
+// Copy is what a server held at a moment, as a backup would have it.
+type Copy struct {
+	// Revision of the copy.
+	Revision int64
+	dir      string
+}
+
+// Save stops the server, copies all that it holds, and starts it again. Nobody
+// gets through meanwhile.
+func (s *Server) Save() Copy {
+	s.t.Helper()
+	defer s.bar()()
+	c := Copy{dir: s.t.TempDir()}
+	s.Stop()
+	s.copy(c.dir, s.dir)
+	s.Restart()
+	c.Revision = s.etcd.Server.KV().Rev()
+	return c
+}
+
+// Restore stops the server, and starts it with what a copy holds: all that was
+// written since is lost, and its revisions are used again.
+func (s *Server) Restore(c Copy) {
+	s.t.Helper()
+	defer s.bar()()
+	s.Stop()
+	s.dir = s.t.TempDir()
+	s.copy(s.dir, c.dir)
+	s.Restart()
+}
+
+// bar keeps everybody out, until what it returns is called.
+func (s *Server) bar() (undo func()) {
+	var undos []func()
+	for _, p := range s.ways {
+		undos = append(undos, p.block())
+	}
+	return func() {
+		for _, undo := range undos {
+			undo()
+		}
+	}
+}
+
+func (s *Server) copy(to, from string) {
+	s.t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		s.t.Fatalf("copy etcd's data: %v", err)
+	}
 }
 
 // Compact discards the history before the present revision, at once.
@@ -115,7 +166,7 @@ func (s *Server) Compact() {
 // closed with the test.
 func (s *Server) Client() *clientv3.Client {
 	s.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: s.Endpoints(), DialTimeout: 5 * time.Second})
+	c, err := clientv3.New(clientv3.Config{Endpoints: s.Endpoints(), DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 	if err != nil {
 		s.t.Fatalf("etcd client: %v", err)
 	}
