@@ -67,7 +67,7 @@ func (t *tcp) Run(ctx context.Context, accept func(l link) *peer) error {
 // each accepts connections until the context ends, serves each from a goroutine
 // of its own, and returns when all are closed. The first read deadline is set.
 func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.RawConn)) error {
-	stop := context.AfterFunc(ctx, func() { t.listener.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = t.Close() })
 	defer stop()
 	var connections sync.WaitGroup
 	defer connections.Wait()
@@ -75,7 +75,7 @@ func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.R
 		c, err := t.listener.AcceptTCP()
 		if ctx.Err() != nil {
 			if err == nil {
-				c.Close()
+				_ = c.Close()
 			}
 			return nil
 		}
@@ -87,9 +87,9 @@ func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.R
 			continue
 		}
 		connections.Go(func() {
-			defer c.Close()
+			defer func() { _ = c.Close() }()
 			if raw, err := c.SyscallConn(); err == nil {
-				c.SetReadDeadline(time.Now().Add(connectWithin))
+				_ = c.SetReadDeadline(time.Now().Add(connectWithin))
 				serve(c, raw)
 			}
 		})
@@ -119,9 +119,9 @@ func pump(p *peer, r source, c *net.TCPConn) {
 		}
 		if !connected && p.connected {
 			connected = true
-			c.SetReadDeadline(time.Time{})
+			_ = c.SetReadDeadline(time.Time{})
 			if p.leaving.Load() { // somebody has finished it meanwhile: their deadline
-				c.SetReadDeadline(time.Now().Add(finishWithin))
+				_ = c.SetReadDeadline(time.Now().Add(finishWithin))
 			}
 		}
 		have = copy(buf, buf[used:have])
@@ -250,14 +250,14 @@ func (l *tcpLink) finish() {
 		l.abort()
 		return
 	}
-	l.conn.SetReadDeadline(time.Now().Add(finishWithin))
+	_ = l.conn.SetReadDeadline(time.Now().Add(finishWithin))
 }
 
 func (l *tcpLink) remote() string { return l.conn.RemoteAddr().String() }
 
 func (l *tcpLink) abort() {
 	_ = l.conn.SetLinger(0)
-	l.conn.Close()
+	_ = l.conn.Close()
 }
 
 // limits of what a client may send, in bytes.
