@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -85,6 +86,13 @@ type running struct {
 
 func (r *running) addr() string { return r.Addr().String() }
 
+// loops is the setting that all tests run with: ROLLCALL_TEST_LOOPS=-1 tries
+// them with the standard library's listener.
+func loops() int {
+	n, _ := strconv.Atoi(os.Getenv("ROLLCALL_TEST_LOOPS"))
+	return n
+}
+
 // start runs a server called name on an etcd of its own connection, until the
 // test ends.
 func start(t testing.TB, endpoints []string, name string, change ...func(*server.Config)) *running {
@@ -94,7 +102,7 @@ func start(t testing.TB, endpoints []string, name string, change ...func(*server
 	r.config = server.Config{
 		Name: name, Namespace: "rollcall-system", Incarnation: fmt.Sprintf("%s.%d", name, time.Now().UnixNano()),
 		Listen: "127.0.0.1:0", Capacity: 1000, Store: r.store, Presences: known, Authenticator: clients{},
-		Logger: logger(t), Registerer: registry,
+		Logger: logger(t), Registerer: registry, Loops: loops(),
 	}
 	for _, c := range change {
 		c(&r.config)

@@ -57,7 +57,7 @@ func serveAsChild(endpoint string) error {
 	defer st.Close()
 	s, err := server.New(server.Config{
 		Name: "child", Namespace: "rollcall-system", Incarnation: "child.1", Listen: "127.0.0.1:0", Capacity: 1000,
-		Store: st, Presences: known, Authenticator: clients{}, Logger: log, Registerer: prometheus.NewRegistry(),
+		Store: st, Presences: known, Authenticator: clients{}, Logger: log, Registerer: prometheus.NewRegistry(), Loops: loops(),
 	})
 	if err != nil {
 		return err
