@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rollcall-dev/rollcall/internal/heap"
 	"github.com/rollcall-dev/rollcall/server"
 )
 
@@ -20,7 +21,8 @@ func serverCommand() *cobra.Command {
 		kubeOptions
 		name, namespace, podUID, zone, node string
 		listen, advertise                   string
-		capacity                            int
+		capacity, loops, gcPercent          int
+		memoryLimit                         int64
 		connectRate                         float64
 		tokens                              string
 		anonymous, faults                   bool
@@ -41,6 +43,12 @@ func serverCommand() *cobra.Command {
 			}
 			if o.connectRate <= 0 {
 				c.fail("connect-rate", "%g must be more than 0", o.connectRate)
+			}
+			if o.gcPercent < 0 {
+				c.fail("gc-percent", "%d must not be negative", o.gcPercent)
+			}
+			if o.memoryLimit < 0 {
+				c.fail("memory-limit", "%d must not be negative", o.memoryLimit)
 			}
 			if o.tokens == "" && !o.anonymous {
 				c.fail("tokens", "is needed, unless --anonymous lets everyone in")
@@ -72,13 +80,14 @@ func serverCommand() *cobra.Command {
 				}
 				s, err := server.New(server.Config{
 					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
-					Listen: o.listen, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
+					Listen: o.listen, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
 					Store: store, Presences: presences, Authenticator: authenticator,
 					Faults: faults, Logger: log, Registerer: metrics,
 				})
 				if err != nil {
 					return err
 				}
+				group.Go(func() error { return heap.Keep(ctx, heap.Config{Percent: o.gcPercent, Limit: o.memoryLimit}) })
 				group.Go(func() error { return presences.Run(ctx) })
 				group.Go(func() error { return s.Run(ctx) })
 				group.Go(func() error {
@@ -100,6 +109,9 @@ func serverCommand() *cobra.Command {
 	f.StringVar(&o.node, "node", "", "this `node`'s name")
 	f.StringVar(&o.listen, "listen", ":1883", "`address` for MQTT over plain TCP")
 	f.StringVar(&o.advertise, "advertise", "", "`address` at which clients reach this very server, host:port")
+	f.IntVar(&o.loops, "loops", 0, "event loops for plain TCP, on Linux; 0: one for every two processors, -1: none, but a goroutine for each connection")
+	f.IntVar(&o.gcPercent, "gc-percent", 0, "how far the heap may grow over what is live before it is collected, in `percent`; 0: GOGC where it is set, else 50")
+	f.Int64Var(&o.memoryLimit, "memory-limit", 0, "beyond so many `bytes` memory is collected harder; 0: GOMEMLIMIT where it is set, else no limit")
 	f.IntVar(&o.capacity, "capacity", 100000, "`sessions` that this server is meant to hold")
 	f.Float64Var(&o.connectRate, "connect-rate", 2000, "clients admitted per second; beyond it they are given a time to come back")
 	f.StringVar(&o.tokens, "tokens", "", "`file` of credentials: a line each, TOKEN PRINCIPAL RIGHTS (connect, report, watch; comma separated)")
