@@ -87,6 +87,11 @@ bench: ## Every benchmark.
 bench-adaptive: ## The adaptive heartbeats on simulated networks; writes docs/assets/adaptive.md and .svg.
 	go run ./hack/bench-adaptive
 
+.PHONY: sim
+sim: ## The simulator's library against its bars, other judges beside it, and thousands of random scenarios.
+	go run ./hack/sim $(ARGS)
+	go test ./internal/sim -count 1 -run TestProperties -rapid.checks 2000
+
 .PHONY: image
 image: ## The container image. BASE_BUILD and BASE_RUN choose its base images.
 	$(ENGINE) build -t $(IMAGE) $(if $(BASE_BUILD),--build-arg BASE_BUILD=$(BASE_BUILD)) \

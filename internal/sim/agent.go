@@ -63,6 +63,7 @@ type seen struct {
 	band         wire.Band
 	life         int
 	queueDelay   time.Duration
+	answer       time.Duration // the median
 	detail       string
 }
 

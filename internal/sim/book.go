@@ -22,7 +22,8 @@ type book struct {
 	nodes   []verdict.NodeEvidence
 	known   []known
 	origins map[int]*origin
-	beats   []beat // two for each node
+	authors []author // by node
+	beats   []beat   // two for each node
 }
 
 // known is what a book has of a server besides the evidence.
@@ -35,7 +36,15 @@ type known struct {
 	takenOver int
 	written   time.Duration
 	directive *directive
+	shedding  bool
 	admitted  time.Duration // when its drain directive was withdrawn; -1: never
+}
+
+// author is one life of an agent, and when it was first heard of; zero: before
+// this book was begun.
+type author struct {
+	boot  int
+	since time.Time
 }
 
 type baseline struct {
@@ -64,6 +73,7 @@ func newBook(c *controller) *book {
 	b := &book{
 		c: c, servers: make([]verdict.ServerEvidence, len(w.servers)), nodes: make([]verdict.NodeEvidence, len(w.agents)),
 		known: make([]known, len(w.servers)), origins: map[int]*origin{}, beats: make([]beat, 2*len(w.agents)),
+		authors: make([]author, len(w.agents)),
 	}
 	for i, s := range w.servers {
 		b.known[i].admitted = -1
@@ -139,6 +149,14 @@ func (b *book) putBeat(node, half int, online bool, server int) {
 
 func (b *book) putReport(r *report) {
 	now := b.c.clock()
+	a := &b.authors[r.node]
+	if a.boot != r.stamp.boot {
+		a.since = time.Time{}
+		if a.boot > 0 || b.c.w.now > b.c.filled+warmup {
+			a.since = now
+		}
+		a.boot = r.stamp.boot
+	}
 	for _, s := range r.seen {
 		o := &b.servers[s.server].Observations[s.slot]
 		incarnation := ""
@@ -149,13 +167,14 @@ func (b *book) putReport(r *report) {
 			o.Seen = now
 		}
 		o.Band, o.Incarnation, o.QueueDelay, o.Detail, o.Healthy = string(s.band), incarnation, s.queueDelay, s.detail, r.health == 0
+		o.Answer, o.Booted = s.answer, a.since
 	}
 	for _, x := range r.words {
 		o := &b.nodes[x.node].Words[x.slot]
 		if o.Says != string(x.says) {
 			o.Seen = now
 		}
-		o.Says, o.Healthy = string(x.says), r.health == 0
+		o.Says, o.Healthy, o.Booted = string(x.says), r.health == 0, a.since
 	}
 }
 
@@ -247,7 +266,8 @@ func (b *book) complete(nodes, servers map[string]verdict.Verdict) {
 			e.NodeState = v.State
 		}
 		life := k.record.life
-		e.LeftLate = b.takenOver(life).own - b.before(life, w.now-leftWindow).own
+		lately := b.takenOver(life).minus(b.before(life, w.now-leftWindow))
+		e.LeftLate, e.LeftBroken = lately.late, lately.broken
 		e.Sessions, e.QueueDelay = k.well.clients, k.record.queueDelay
 	}
 }

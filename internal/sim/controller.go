@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/plan"
@@ -37,10 +38,12 @@ type controller struct {
 	wake     int64
 
 	servers, nodes verdict.Judgement
+	memory         plan.Memory
 	fleet          []plan.Server
 	active         []plan.Active
 	orphans        map[int]time.Duration // lives that are lost, since when
 	swept          time.Duration
+	shedAt         map[int]time.Duration
 }
 
 const (
@@ -61,8 +64,8 @@ func (c *controller) begin() {
 	c.start()
 	c.book, c.inbox, c.reading, c.judging = newBook(c), nil, false, false
 	c.started, c.filled, c.away, c.long, c.back = c.clock(), c.w.now, -1, false, time.Time{}
-	c.servers, c.nodes = verdict.Judgement{}, verdict.Judgement{}
-	c.orphans = map[int]time.Duration{}
+	c.servers, c.nodes, c.memory = verdict.Judgement{}, verdict.Judgement{}, plan.Memory{}
+	c.orphans, c.shedAt = map[int]time.Duration{}, map[int]time.Duration{}
 	w := c.w
 	if w.now > 0 { // a snapshot of what is in the store
 		for i := range w.servers {
@@ -234,8 +237,12 @@ func (c *controller) act(vw verdict.World) time.Time {
 			c.active = append(c.active, f.active())
 		}
 	}
-	d := plan.Failovers(vw.Now, c.w.planPolicy, c.servers.Brake.Or(c.nodes.Brake), c.fleet, c.active)
+	policy := c.w.planPolicy
+	policy.Memory = c.memory
+	d := plan.Failovers(vw.Now, policy, c.servers.Brake.Or(c.nodes.Brake), c.fleet, c.active)
+	c.memory = d.Memory
 	c.w.out.decided(c, &d)
+	c.keepShed(d.Shed)
 	for i := range d.Moves {
 		c.open(&d.Moves[i])
 	}
@@ -259,7 +266,7 @@ func (c *controller) planned(i int) plan.Server {
 	v := c.servers.Verdicts[e.Name]
 	s := plan.Server{
 		Name: e.Name, Incarnation: e.Incarnation, Sessions: k.record.sessions, Capacity: c.w.set.Capacity, Verdict: v,
-		QueueDelay: k.record.queueDelay,
+		QueueDelay: k.record.queueDelay, Exempt: e.Starting || e.Terminating, Shedding: k.shedding, Answer: median(e.Observations),
 	}
 	if k.live {
 		s.Address = e.Name
@@ -272,4 +279,36 @@ func (c *controller) planned(i int) plan.Server {
 	}
 	s.Returned = k.admitted >= 0 && c.w.now-k.admitted <= returnWithin && !c.w.returnedSince(i, k.admitted)
 	return s
+}
+
+// median is what the observers of a server call the median of its answer times;
+// zero: not known.
+func median(all []verdict.Observation) time.Duration {
+	var l []time.Duration
+	for _, o := range all {
+		if o.Answer > 0 {
+			l = append(l, o.Answer)
+		}
+	}
+	if len(l) == 0 {
+		return 0
+	}
+	slices.Sort(l)
+	return l[len(l)/2]
+}
+
+// keepShed has those turn newcomers away that should, and no others.
+func (c *controller) keepShed(wanted []plan.Shed) {
+	for i := range c.w.servers {
+		wait := time.Duration(0)
+		for _, s := range wanted {
+			if s.Server == serverName(i) {
+				wait = s.RetryAfter
+			}
+		}
+		if (wait > 0) != c.book.known[i].shedding && c.w.now-c.shedAt[i] > time.Second {
+			c.shedAt[i] = c.w.now
+			c.w.etcd.write(c.place, c.running, func() { c.w.etcd.shed(i, wait) })
+		}
+	}
 }

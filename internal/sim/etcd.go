@@ -22,6 +22,8 @@ type etcd struct {
 	records []record // by server, the last
 	// directives by server; nil: none.
 	directives []*directive
+	// sheds are how long newcomers are told to wait, by server; 0: they aren't.
+	sheds []time.Duration
 	// reported is the newest report of each agent.
 	reported []stamp
 	leader   int // controller; -1: none
@@ -55,16 +57,16 @@ type progress struct {
 }
 
 // takeovers count arrivals from one life of a server by why they left it.
-type takeovers struct{ directive, own, severed int }
+type takeovers struct{ directive, late, broken, severed int }
 
-func (t takeovers) total() int { return t.directive + t.own + t.severed }
+func (t takeovers) total() int { return t.directive + t.late + t.broken + t.severed }
 
 func (t takeovers) minus(o takeovers) takeovers {
-	return takeovers{max(0, t.directive-o.directive), max(0, t.own-o.own), max(0, t.severed-o.severed)}
+	return takeovers{max(0, t.directive-o.directive), max(0, t.late-o.late), max(0, t.broken-o.broken), max(0, t.severed-o.severed)}
 }
 
 func (t takeovers) plus(o takeovers) takeovers {
-	return takeovers{t.directive + o.directive, t.own + o.own, t.severed + o.severed}
+	return takeovers{t.directive + o.directive, t.late + o.late, t.broken + o.broken, t.severed + o.severed}
 }
 
 // write commits f, as soon as the writer reaches the store and that is there.
@@ -157,6 +159,15 @@ func (e *etcd) direct(server int, d *directive) {
 	s := e.w.servers[server]
 	life := s.life
 	e.w.transfer(e.w.net.store(), s.place, func() bool { return s.life == life && !s.dead }, func() { s.directed(life) })
+}
+
+// shed has a server turn newcomers away for a while; 0: no more.
+func (e *etcd) shed(server int, wait time.Duration) {
+	e.sheds[server] = wait
+	e.publish(func(b *book) { b.known[server].shedding = wait > 0 })
+	s := e.w.servers[server]
+	life := s.life
+	e.w.transfer(e.w.net.store(), s.place, func() bool { return s.life == life && !s.dead }, func() { s.shed = e.sheds[server] })
 }
 
 // directive tells a server to move clients.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/plan"
@@ -31,6 +32,7 @@ type failover struct {
 	firstMoved, completed         time.Duration
 	begun, finished               bool
 	moved, pending                int
+	pace                          plan.Pace
 	outcome                       string
 }
 
@@ -39,10 +41,36 @@ func (f *failover) drains() bool { return f.count == 0 }
 // active is a failover as the plan sees it.
 func (f *failover) active() plan.Active {
 	a := plan.Active{Server: serverName(f.server), Reason: f.reason, Pending: f.pending}
-	for _, t := range f.targets {
-		a.Targets = append(a.Targets, plan.Target{Server: serverName(t.server), Address: serverName(t.server), Weight: t.weight})
-	}
+	a.Targets = planTargets(f.targets)
 	return a
+}
+
+func planTargets(l []target) []plan.Target {
+	var all []plan.Target
+	for _, t := range l {
+		all = append(all, plan.Target{Server: serverName(t.server), Address: serverName(t.server), Weight: t.weight})
+	}
+	return all
+}
+
+// adjust has a move in progress go on as its receivers bear it.
+func (c *controller) adjust(f *failover) {
+	if d := c.book.known[f.server].directive; d == nil || d.failover != f.id {
+		return
+	}
+	was := f.pace
+	policy := c.w.planPolicy
+	f.pace = plan.Adjust(c.clock(), policy, c.servers.Brake.Or(c.nodes.Brake), f.active(), was, c.fleet, c.active)
+	if f.pace.Rate == was.Rate && slices.Equal(f.pace.Targets, was.Targets) {
+		return
+	}
+	f.rate, f.targets = f.pace.Rate, nil
+	for _, t := range f.pace.Targets {
+		f.targets = append(f.targets, target{c.w.serverNamed(t.Server), t.Weight})
+	}
+	put := f.put
+	c.direct(f)
+	f.put = put // it began then
 }
 
 // open records a decision, and then begins it.
@@ -78,6 +106,9 @@ func (c *controller) direct(f *failover) {
 		if c.w.etcd.leader != c.id || c.w.etcd.term != term || f.finished {
 			return // fenced
 		}
+		if !f.begun {
+			f.pace = plan.Pace{Rate: f.rate, Targets: planTargets(f.targets), At: epoch.Add(c.w.now)}
+		}
 		f.begun = true
 		c.w.out.drained(f)
 		c.w.etcd.direct(f.server, &directive{
@@ -109,6 +140,7 @@ func (c *controller) follow(f *failover) {
 	case d == nil && c.w.now-f.put > 2*time.Second:
 		c.direct(f)
 	}
+	c.adjust(f)
 	if grown := c.book.takenOver(f.life).minus(f.base).total(); grown > f.moved {
 		if f.moved == 0 {
 			f.firstMoved = c.w.now

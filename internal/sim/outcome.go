@@ -167,8 +167,8 @@ func (o *outcome) moved(c *client, to *server) {
 	if c.moves == 2 {
 		o.twice++
 	}
-	if c.moves > 1 && now-c.movedAt < 30*time.Second && o.changed < c.movedAt && !o.broken(kindServer, int(c.server)) {
-		o.breach("a client is moved twice within 30s without a new fault")
+	if c.moves > 1 && c.why == leftDirected && now-c.movedAt < 30*time.Second && o.changed < c.movedAt-lag && !o.broken(kindServer, int(c.server)) {
+		o.breach("a client is told to move twice within 30s without a new fault")
 	}
 	c.movedAt = now
 	if !c.victim {
@@ -262,14 +262,14 @@ func (o *outcome) opened(c *controller, f *failover, m *plan.Move) {
 	if c.servers.Brake.Frozen || c.nodes.Brake.Frozen {
 		o.breach("a Failover is opened under the brake")
 	}
-	if m.Reason == plan.Returned {
+	if m.Reason == plan.Returned || m.Reason == plan.Rebalance {
 		return
 	}
 	if !o.broken(kindServer, f.server) {
 		o.falseFailovers++
 	}
 	v := c.servers.Verdicts[m.Server]
-	if !witnessed(c.w, &v) {
+	if !witnessed(c.w, f.server, &v) {
 		o.breach(fmt.Sprintf("a Failover rests on %v alone", v.Witnesses))
 	}
 	out := 0
@@ -286,25 +286,50 @@ func (o *outcome) opened(c *controller, f *failover, m *plan.Move) {
 	if allowed := max(1, len(o.w.servers)/10); out > allowed {
 		o.breach(fmt.Sprintf("%d servers are out at once", out))
 	}
-	total, alive := 0, 0
-	for _, x := range c.fleet {
-		if x.Verdict.State == verdict.Alive && !x.Out {
-			total += x.Sessions
-			alive++
-		}
-	}
-	for _, t := range f.targets {
-		after := c.fleet[t.server].Sessions + t.weight
-		mean := float64(total+m.Clients) / float64(max(alive, 1))
-		if float64(after) > plan.MaxOver*mean+1 && len(f.targets) > 1 || after > o.w.set.Capacity {
-			o.breach("a receiver is planned above its cap")
-		}
+	if !c.fits(f, m) {
+		o.breach("a receiver is planned above its cap")
 	}
 }
 
-// witnessed tells whether a verdict rests on two independent sources.
-func witnessed(w *world, v *verdict.Verdict) bool {
-	zones, names := map[int]bool{}, 0
+// fits tells whether the receivers of a move stay below their capacities and
+// MaxOver times their mean, with what is on its way to them already.
+func (c *controller) fits(f *failover, m *plan.Move) bool {
+	coming, leaving := map[string]float64{}, map[string]bool{m.Server: true}
+	for _, a := range c.active {
+		leaving[a.Server] = leaving[a.Server] || a.Reason != plan.Returned && a.Reason != plan.Rebalance
+		weights := 0
+		for _, t := range a.Targets {
+			weights += t.Weight
+		}
+		for _, t := range a.Targets {
+			coming[t.Server] += float64(a.Pending*t.Weight) / float64(max(weights, 1))
+		}
+	}
+	total, receivers := float64(m.Clients), 0.0
+	for _, x := range c.fleet {
+		if x.Verdict.State == verdict.Alive && !x.Out && !x.Exempt && x.Address != "" && max(x.QueueDelay, x.Answer) < c.w.set.AnswerTime/2 && !leaving[x.Name] {
+			total += float64(x.Sessions) + coming[x.Name]
+			receivers++
+		}
+	}
+	for _, t := range f.targets {
+		x := &c.fleet[t.server]
+		after := float64(x.Sessions+t.weight) + coming[x.Name]
+		if receivers == 0 || after > plan.MaxOver*total/receivers+2 && t.weight > 1 || after > float64(c.w.set.Capacity)+2 {
+			return false
+		}
+	}
+	return true
+}
+
+// witnessed tells whether a verdict on a server rests on two independent
+// sources: two kinds of evidence, or two observers from two zones, or from two
+// machines where all that are assigned to it are of one zone.
+func witnessed(w *world, server int, v *verdict.Verdict) bool {
+	assigned, zones, names := map[string]bool{}, map[int]bool{}, 0
+	for _, a := range w.assigned[server] {
+		assigned[a.Zone] = true
+	}
 	for _, x := range v.Witnesses {
 		var n int
 		if _, err := fmt.Sscanf(x, "node-%d", &n); err != nil {
@@ -313,7 +338,7 @@ func witnessed(w *world, v *verdict.Verdict) bool {
 		zones[w.net.zone(n)] = true
 		names++
 	}
-	return len(zones) >= 2 || names >= 2 && w.net.zones == 1
+	return len(zones) >= 2 || names >= 2 && len(assigned) == 1
 }
 
 func (o *outcome) decided(c *controller, d *plan.Decision) {
@@ -351,6 +376,7 @@ func (o *outcome) band(p *prober, b wire.Band) {
 }
 
 func (o *outcome) mark(s *Step) {
+	o.changed = o.w.now
 	if o.trace != nil {
 		o.trace.note(o.w.now, s.Verb+" "+s.Subject)
 	}

@@ -361,5 +361,6 @@ func (p *prober) judge(now time.Time, _ bool) {
 	}
 	p.a.w.out.band(p, j.Band)
 	*t = seen{server: p.server.id, slot: p.slot, band: j.Band, life: p.life, queueDelay: p.delay, detail: j.Detail}
+	t.answer = p.evidence.Median(max(p.limits.Window, time.Second), now)
 	p.a.tell(p.server.id)
 }

@@ -43,6 +43,7 @@ type server struct {
 	count    int // sessions as it believes
 	sessions []*client
 	admitted bucket
+	shed     time.Duration // how long newcomers are told to wait; 0: they are let in
 	from     map[int]takeovers
 
 	worst    [10]time.Duration // of the last ticks
@@ -90,7 +91,7 @@ func (s *server) begin() {
 	s.admitted = bucket{rate: connectRate, level: connectRate, burst: connectRate}
 	s.from = map[int]takeovers{}
 	s.worst, s.band = [10]time.Duration{}, 0
-	s.drain, s.left = nil, nil
+	s.drain, s.left, s.shed = nil, nil, 0
 	s.said, s.speaking, s.woke = record{}, false, s.w.now
 	s.handle(serverKeepAlive, int64(s.life))
 }

@@ -44,6 +44,10 @@ func (s *server) admit(c *client, gen uint32) {
 	case s.drain != nil && s.drain.drain:
 		say(connack{refused: true, reference: s.refuge()})
 	default:
+		if s.shed > 0 {
+			say(connack{refused: true, wait: s.shed + time.Duration(s.w.rnd.Int64N(int64(s.shed)))})
+			return
+		}
 		if wait, ok := s.admitted.take(s.w.now); !ok {
 			say(connack{refused: true, wait: wait})
 			return
@@ -102,8 +106,10 @@ func (s *server) took(c *client, arrival int32, life int, why reason) {
 		switch why {
 		case leftDirected:
 			t.directive++
-		case leftLate, leftBroken:
-			t.own++
+		case leftLate:
+			t.late++
+		case leftBroken:
+			t.broken++
 		default:
 			t.severed++
 		}

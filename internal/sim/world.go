@@ -77,11 +77,11 @@ func newWorld(set Setting, seed uint64, withRollcall bool) *world {
 	w.lives = make([][]int, set.Servers)
 	w.etcd = &etcd{
 		w: w, leader: -1, leases: make([]lease, set.Servers), records: make([]record, set.Servers),
-		directives: make([]*directive, set.Servers), reported: make([]stamp, set.Nodes),
+		directives: make([]*directive, set.Servers), sheds: make([]time.Duration, set.Servers), reported: make([]stamp, set.Nodes),
 	}
 	w.out = newOutcome(w)
 	w.policy = verdict.ServerPolicy{AnswerTime: set.AnswerTime}
-	w.planPolicy = plan.Policy{Mode: set.Mode, Rate: set.Rate}
+	w.planPolicy = plan.Policy{Mode: set.Mode, Rate: set.Rate, AnswerTime: set.AnswerTime}
 	w.clientPolicy = verdict.ClientPolicy{MissesUntilLate: 1, MissesUntilOffline: 1, Grace: set.Grace}
 	w.crowd = clientConfig{
 		interval: set.Interval, ack: set.Ack, jitter: 0.1, misses: set.Misses, avoid: 30 * time.Second,
