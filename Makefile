@@ -83,6 +83,13 @@ test: compiler lint vet verify-generated ## Everything, with -race, against a re
 bench: ## Every benchmark.
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-server
+bench-server: ## Rollcall, Mosquitto and mochi-mqtt under one load; writes docs/benchmarks.md. ARGS="-rounds 1" is quick.
+	@dir=$$($(ASSETS)) && \
+		$(BUILD) -what "what measures" -o $(BIN)/ ./hack/bench && \
+		$(BUILD) -what "mochi-mqtt" -C hack/bench/mochi -o $(BIN)/bench-mochi . && \
+		KUBEBUILDER_ASSETS="$$dir" exec $(BIN)/bench -o docs/benchmarks.md $(ARGS)
+
 .PHONY: bench-adaptive
 bench-adaptive: ## The adaptive heartbeats on simulated networks; writes docs/assets/adaptive.md and .svg.
 	go run ./hack/bench-adaptive
