@@ -9,10 +9,10 @@ import (
 
 // Penalties for servers that fail again and again, as BGP has them for routes
 // (RFC 2439): each failure adds one, they decay, and above a limit the server
-// is suppressed until what is left of them is under another. RFC 7196 found that
-// the customary limit of 2,000 punishes what is merely restless, and wants
-// at least 6,000; that it is here. The sum is capped, so that nothing is
-// suppressed for longer than an hour (RFC 2439, section 4.2).
+// is suppressed until what is left of them is under another. The values are the
+// customary ones of routers (RFC 7196, table 1), but for the limit: 2,000 punishes
+// what is merely restless, and RFC 7196 recommends at least 6,000. The sum is
+// capped, so that nothing is suppressed for longer than an hour.
 //
 // A server whose failures are four minutes apart or more is never suppressed;
 // one that fails every minute is so from the seventh on.
@@ -34,7 +34,7 @@ const (
 //
 // A process that is restarted in its pod carries on what the one before it had:
 // failing by restarts is flapping too. A pod that was replaced begins anew:
-// somebody may have mended it.
+// somebody may have mended it. A judge without a memory begins without penalties.
 func (v *Verdict) flap(now time.Time, was State, last Verdict) {
 	if pod(v.Incarnation) == pod(last.Incarnation) || last.Incarnation == "" {
 		v.Penalty, v.PenaltyAt, v.Suppressed = last.Penalty, last.PenaltyAt, last.Suppressed
