@@ -129,9 +129,10 @@ func (v *clientsView) receiverLoad() float64 {
 }
 
 // came tells whether a client connected to the victim between its mend and at.
-// A server may record a client just before the client has read its welcome.
+// A server may record a client before a busy crowd has read its welcome; a server
+// that has just woken is let in seconds later, so what it writes at once still tells.
 func (v *clientsView) came(client string, at time.Time) bool {
-	const ahead = 100 * time.Millisecond
+	const ahead = time.Second
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, t := range v.arrived[client] {
