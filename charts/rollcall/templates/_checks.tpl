@@ -1,0 +1,83 @@
+{{/* What values.schema.json cannot say: values that go together, and what is in the
+cluster already. Every sentence says what to change. */}}
+{{- define "rollcall.checks" -}}
+{{- $e := .Values.etcd -}}
+{{- $s := .Values.server -}}
+{{- if and $e.endpoints $e.ephemeral -}}
+{{- fail "etcd.endpoints names an etcd of your own, and etcd.ephemeral asks for one of the chart's: give only one of the two" -}}
+{{- end -}}
+{{- if and $e.tls.secretName (not $e.endpoints) -}}
+{{- fail "etcd.tls.secretName is for an etcd of your own: give etcd.endpoints too, or leave it out (the chart's etcd gets its certificates by itself)" -}}
+{{- end -}}
+{{- if and $e.tls.secretName (hasPrefix "http://" (first $e.endpoints)) -}}
+{{- fail "etcd.tls.secretName does nothing for http:// endpoints: write etcd.endpoints with https://" -}}
+{{- end -}}
+{{- if not $e.endpoints -}}
+{{- $quota := include "rollcall.bytes" $e.quota | int64 -}}
+{{- if gt $quota 8589934592 -}}
+{{- fail (printf "etcd.quota is %s: etcd supports at most 8Gi" $e.quota) -}}
+{{- end -}}
+{{- if lt (mul 5 (include "rollcall.bytes" $e.storage.size | int64)) (mul 6 $quota) -}}
+{{- fail (printf "etcd.storage.size is %s, too little for a database of up to %s (etcd.quota) and its log: make it a fifth larger than the quota at least, or lower the quota" $e.storage.size $e.quota) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $s.perPod.type "LoadBalancer") (not $s.advertise) (not $s.perPod.host) -}}
+{{- fail "server.perPod.type is LoadBalancer, whose addresses nobody knows beforehand: set server.perPod.host to a name for each server, with $(POD_NAME) in it, and let DNS have it" -}}
+{{- end -}}
+{{- if and (eq $s.perPod.type "LoadBalancer") (not $s.advertise) (gt (int $s.replicas) 1) (not (regexMatch "\\$\\(POD_(NAME|INDEX)\\)" $s.perPod.host)) -}}
+{{- fail (printf "server.perPod.host is %q for all servers: put $(POD_NAME) or $(POD_INDEX) in it, so that each has its own" $s.perPod.host) -}}
+{{- end -}}
+{{- if eq $s.perPod.type "NodePort" -}}
+{{- if ne (mod (int $s.perPod.nodePortBase) 10) 0 -}}
+{{- fail (printf "server.perPod.nodePortBase is %d: it must end in 0, the servers' numbers take its place" (int $s.perPod.nodePortBase)) -}}
+{{- end -}}
+{{- if gt (int $s.replicas) 10 -}}
+{{- fail (printf "server.replicas is %d: with server.perPod.type NodePort there can be 10, use LoadBalancer for more" (int $s.replicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $s.advertise (eq $s.perPod.type "None") (gt (int $s.replicas) 1) (not (contains "$(" $s.advertise)) -}}
+{{- fail (printf "server.advertise is %q for all servers, but it must lead to one of them: put $(POD_NAME), $(POD_IP), $(HOST_IP), $(NODE_NAME) or $(POD_INDEX) in it" $s.advertise) -}}
+{{- end -}}
+{{- if and (ne $s.service.type "ClusterIP") (eq (int $s.service.nodePort) (int $s.perPod.nodePortBase)) (eq $s.perPod.type "NodePort") -}}
+{{- fail (printf "server.service.nodePort and server.perPod.nodePortBase are both %d: a node port leads to one Service" (int $s.service.nodePort)) -}}
+{{- end -}}
+{{- if and (eq $s.service.type "ClusterIP") $s.service.nodePort -}}
+{{- fail "server.service.nodePort needs server.service.type NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- if and (eq .Values.certificates.provider "certManager") (not (.Capabilities.APIVersions.Has "cert-manager.io/v1")) -}}
+{{- fail "certificates.provider is certManager, and the cluster does not know cert-manager.io/v1: install cert-manager first, or set it to auto or job (helm template: add --api-versions cert-manager.io/v1)" -}}
+{{- end -}}
+{{- range list "controller" "server" "agent" -}}
+{{- range $name, $_ := (index $.Values .).extraFlags -}}
+{{- if not (regexMatch "^[a-z][a-z0-9-]*$" $name) -}}
+{{- fail (printf "extraFlags has %q: write a flag's name without dashes before it, as in {log-level: debug}" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- include "rollcall.checkCluster" . -}}
+{{- end -}}
+
+{{/* What another installation has. Nothing is found where no cluster is asked (helm template). */}}
+{{- define "rollcall.checkCluster" -}}
+{{- $other := lookup "v1" "ConfigMap" .Release.Namespace "rollcall-installation" -}}
+{{- if $other -}}
+{{- $release := dig "data" "release" "" $other -}}
+{{- if and $release (ne $release .Release.Name) -}}
+{{- fail (printf "namespace %s has an installation already, the release %s: choose another with --namespace, a namespace holds one" .Release.Namespace $release) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.crds.enabled -}}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "presences.rollcall.dev" -}}
+{{- if $crd -}}
+{{- $a := dig "metadata" "annotations" dict $crd -}}
+{{- $release := get $a "meta.helm.sh/release-name" -}}
+{{- $namespace := get $a "meta.helm.sh/release-namespace" -}}
+{{- if and $release (or (ne $release .Release.Name) (ne $namespace .Release.Namespace)) -}}
+{{- fail (printf "the CRDs belong to the release %s in namespace %s: set crds.enabled=false to share them (if that release is gone, hand them over: kubectl annotate crd presences.rollcall.dev failovers.rollcall.dev --overwrite meta.helm.sh/release-name=%s meta.helm.sh/release-namespace=%s)" $release $namespace .Release.Name .Release.Namespace) -}}
+{{- end -}}
+{{- if not $release -}}
+{{- fail "the CRDs are in the cluster, and not Helm's: set crds.enabled=false" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
