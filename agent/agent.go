@@ -8,6 +8,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -106,7 +107,10 @@ type Config struct {
 	Presence string
 	// Token returns this agent's credential, which must have the right to
 	// report; it is asked at each connection. Nil: none.
-	Token  func(context.Context) (string, error)
+	Token func(context.Context) (string, error)
+	// TLS is how to speak it with servers, asked at each connection, so that
+	// renewed certificates are used; nil: plain TCP.
+	TLS    func() *tls.Config
 	Gossip GossipConfig
 	// KubeletPort is tried on a silent node, to tell a dead machine from a dead
 	// agent; 0: DefaultKubeletPort.
@@ -190,7 +194,7 @@ func New(cfg Config) (*Agent, error) {
 	})
 	a.reporter, err = report.New(report.Config{
 		Node: cfg.Node, Zone: a.zone, Boot: cfg.Boot,
-		Presence: cfg.Presence, Servers: cfg.Servers, Token: cfg.Token,
+		Presence: cfg.Presence, Servers: cfg.Servers, Token: cfg.Token, TLS: cfg.TLS,
 		Board: a.board, Places: func() []report.Place { return *a.places.Load() },
 		Logger: cfg.Logger, Registerer: cfg.Registerer,
 	})

@@ -122,6 +122,7 @@ func (a *Agent) probe(ctx context.Context, servers []Target) {
 			ClientID: func(n int) string { return probeID(a.cfg.Node, n) },
 			User:     a.cfg.Presence,
 			Token:    a.cfg.Token,
+			TLS:      a.cfg.TLS,
 			Observe:  func(o wire.Observation) { a.board.Observe(s.Name, s.AnswerTime, o) },
 			Phase:    a.phase,
 			Stall:    &a.stall, Logger: a.cfg.Logger, Metrics: a.metrics,

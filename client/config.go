@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,6 +73,9 @@ type Config struct {
 	// Dialer opens connections. Nil: a net.Dialer. It must return when its
 	// context ends.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// TLS makes the client speak TLS, over what Dialer opened. Without a
+	// ServerName, a server must be the one of its address. Nil: plain TCP.
+	TLS *tls.Config
 	// Logger. Nil: silent.
 	Logger *slog.Logger
 }

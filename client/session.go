@@ -15,6 +15,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/eclipse/paho.golang/paho/log"
 
+	"github.com/rollcall-dev/rollcall/internal/certificate"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
@@ -36,7 +37,7 @@ type session struct {
 	tell    func(*session, any)
 }
 
-// attempt connects to one server: token, TCP, CONNECT, CONNACK. It returns a
+// attempt connects to one server: token, TCP, TLS, CONNECT, CONNACK. It returns a
 // session and accepted, or no session and rejected.
 func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, ErrTimeout)
@@ -56,6 +57,9 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		return nil, rejected{address: d.address, err: &AttemptError{d.address, err}, guidance: g}
 	}
 	nc, err := c.cfg.Dialer(ctx, "tcp", d.address)
+	if err == nil && c.cfg.TLS != nil {
+		nc, err = certificate.Handshake(ctx, nc, d.address, c.cfg.TLS)
+	}
 	if err != nil {
 		return fail(err, guidance{})
 	}

@@ -5,6 +5,7 @@ package agenttest
 
 import (
 	"bufio"
+	"crypto/tls"
 	"net"
 	"strconv"
 	"sync"
@@ -32,6 +33,7 @@ type Server struct {
 	conns    map[net.Conn]string
 	hung     bool
 	closed   bool
+	secure   *tls.Config // nil: plain
 	delay    time.Duration
 	queue    time.Duration
 	refusal  mqtt.Reason
@@ -82,6 +84,9 @@ func (s *Server) Hang() { s.set(func() { s.hung = true }) }
 
 // Resume ends Hang: what has come meanwhile is answered.
 func (s *Server) Resume() { s.set(func() { s.hung = false }) }
+
+// Secure makes the server speak TLS on connections to come.
+func (s *Server) Secure(config *tls.Config) { s.set(func() { s.secure = config }) }
 
 // Slow makes every answer leave d late.
 func (s *Server) Slow(d time.Duration) { s.set(func() { s.delay = d }) }
@@ -163,6 +168,9 @@ func (s *Server) accept(l net.Listener) {
 		if s.closed || s.listener != l {
 			c.Close()
 		} else {
+			if s.secure != nil {
+				c = tls.Server(c, s.secure)
+			}
 			s.conns[c] = ""
 			s.wg.Go(func() { s.serve(c) })
 		}

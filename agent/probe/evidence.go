@@ -148,6 +148,19 @@ func (e *Evidence) Asked(id int, kind Kind, packet uint16, size int, now time.Ti
 	return true
 }
 
+// Written records how many payload bytes were written on a connection so far,
+// where Asked was not told: all of them belong to the questions so far.
+func (e *Evidence) Written(id int, total uint64) {
+	l := e.link(id)
+	if l == nil || total <= l.written {
+		return
+	}
+	l.written = total
+	if n := len(l.pending); n > 0 {
+		l.pending[n-1].end = total
+	}
+}
+
 // Answered records the answer to the oldest question of this kind (and packet
 // identifier), within limit or not. It returns how long it took, and false when nothing of
 // the kind was asked.

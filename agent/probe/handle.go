@@ -2,6 +2,8 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -43,9 +45,15 @@ func (p *Prober) dialed(ctx context.Context, e event, now time.Time) {
 	} else {
 		p.next = s
 	}
-	p.wg.Go(func() { s.read(p.events, p.done) })
-	p.write(s, Connect, 0, s.hello, now)
+	hello := s.hello
 	s.hello = nil
+	if s.below != nil {
+		p.evidence.Asked(s.id, Connect, 0, 0, now) // what is written for it is counted below TLS
+	}
+	p.wg.Go(func() { s.read(hello, p.events, p.done) })
+	if s.below == nil {
+		p.write(s, Connect, 0, hello, now)
+	}
 }
 
 // arrived takes a packet from a session that is asked.
@@ -109,6 +117,9 @@ func (p *Prober) proven(s *session, now time.Time) {
 
 // lost: the connection has ended, by itself.
 func (p *Prober) lost(s *session, err error, now time.Time) {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		p.cfg.Logger.Warn("Server shows a certificate that is not good here", "server", p.cfg.Server, "error", err)
+	}
 	p.cfg.Logger.Debug("Probe session ended", "server", p.cfg.Server, "error", err)
 	proven := s.proven
 	p.drop(s, endedByPeer(err), now)
@@ -142,10 +153,10 @@ func (p *Prober) close(s *session, politely bool) {
 		return
 	}
 	if politely && s.connected {
-		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		s.raw.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, _ = s.conn.Write(goodbye) // the close says the same
 	}
-	s.conn.Close()
+	s.raw.Close()
 }
 
 // backOff sets when to try again: at random up to a bound that doubles.

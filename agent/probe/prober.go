@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,6 +48,8 @@ type Config struct {
 	// User is the MQTT user name, Token the password; "" is no password.
 	User  string
 	Token func(context.Context) (string, error)
+	// TLS is how to speak it, asked at each connection; nil: plain TCP.
+	TLS func() *tls.Config
 
 	// Observe is called with each observation, from one goroutine: at once when
 	// something changes, else at every question. It must not block.
@@ -130,7 +133,7 @@ func (p *Prober) Run(ctx context.Context) error {
 			select {
 			case e := <-p.events:
 				if e.dialed != nil && e.session != nil {
-					e.session.conn.Close()
+					e.session.raw.Close()
 				}
 			default:
 				return
@@ -226,6 +229,9 @@ func (p *Prober) sessions() []*session {
 
 func (p *Prober) sample(now time.Time) {
 	for _, s := range p.sessions() {
+		if s.below != nil {
+			p.evidence.Written(s.id, s.below.written.Load())
+		}
 		if k, ok := s.socket.sample(); ok {
 			p.evidence.Sampled(s.id, k, now)
 		}
@@ -255,15 +261,23 @@ func (p *Prober) ask(s *session, now time.Time) {
 }
 
 func (p *Prober) write(s *session, kind Kind, id uint16, b []byte, now time.Time) {
-	if !p.evidence.Asked(s.id, kind, id, len(b), now) {
+	size := len(b)
+	if s.below != nil {
+		size = 0 // it is known when it is encrypted
+	}
+	if !p.evidence.Asked(s.id, kind, id, size, now) {
 		return
 	}
-	s.conn.SetWriteDeadline(now.Add(writeTimeout))
-	if _, err := s.conn.Write(b); err != nil {
+	s.raw.SetWriteDeadline(now.Add(writeTimeout))
+	_, err := s.conn.Write(b)
+	if s.below != nil {
+		p.evidence.Written(s.id, s.below.written.Load())
+	}
+	if err != nil {
 		// The reader sees the end too, and says why; a full buffer only shows here.
 		var ne net.Error
 		if errors.As(err, &ne) && ne.Timeout() {
-			s.conn.Close()
+			s.raw.Close()
 		}
 		return
 	}
@@ -281,7 +295,7 @@ func (p *Prober) dial(ctx context.Context, now time.Time) {
 		case p.events <- e:
 		case <-p.done:
 			if e.session != nil {
-				e.session.conn.Close()
+				e.session.raw.Close()
 			}
 		}
 	})
@@ -307,7 +321,13 @@ func (p *Prober) attempt(ctx context.Context, id int, now time.Time) event {
 	if err != nil {
 		return failed(dialResult(err), err)
 	}
-	s := &session{id: id, conn: conn, hello: hello}
+	s := &session{id: id, conn: conn, raw: conn, hello: hello}
+	if p.cfg.TLS != nil {
+		if err := s.secure(p.cfg.Address, p.cfg.TLS()); err != nil {
+			conn.Close()
+			return failed(DialLocal, err)
+		}
+	}
 	r := &dialed{began: now}
 	s.socket, r.kernel = newSocket(conn)
 	return event{session: s, at: time.Now(), dialed: r}

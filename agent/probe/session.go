@@ -57,10 +57,13 @@ type packet struct {
 
 // session is one MQTT connection. Its fields belong to the prober's loop.
 type session struct {
-	id     int
-	conn   net.Conn
-	socket socket
-	hello  []byte // the CONNECT to send
+	id int
+	// conn is what MQTT is spoken over, raw the kernel's connection; below counts
+	// what is written to raw, where TLS is between them, else nil.
+	conn, raw net.Conn
+	below     *counted
+	socket    socket
+	hello     []byte // the CONNECT to send
 
 	// connected: CONNACK said yes. proven: a later question was answered too.
 	connected, proven bool
@@ -69,7 +72,8 @@ type session struct {
 }
 
 // read sends what arrives to the loop until the connection ends or the loop does.
-func (s *session) read(events chan<- event, done <-chan struct{}) {
+// Over TLS it says hello first.
+func (s *session) read(hello []byte, events chan<- event, done <-chan struct{}) {
 	send := func(e event) bool {
 		e.session, e.at = s, time.Now()
 		select {
@@ -78,6 +82,10 @@ func (s *session) read(events chan<- event, done <-chan struct{}) {
 		case <-done:
 			return false
 		}
+	}
+	if err := s.greet(hello); err != nil {
+		send(event{err: err})
+		return
 	}
 	buf := make([]byte, 0, 1024)
 	for {

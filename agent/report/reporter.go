@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type Config struct {
 	Presence string
 	Servers  []string
 	Token    func(context.Context) (string, error)
+	// TLS is how to speak it, asked at each connection; nil: plain TCP.
+	TLS func() *tls.Config
 	// Board is what to report.
 	Board *Board
 	// Places are the heartbeat servers known at the moment. It must not block.

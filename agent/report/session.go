@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rollcall-dev/rollcall/client"
+	"github.com/rollcall-dev/rollcall/internal/certificate"
 )
 
 const (
@@ -27,7 +28,7 @@ type session struct {
 	changed chan struct{} // cap 1: it has connected
 
 	mu sync.Mutex
-	// conn is the last connection; aim is where the last attempt went.
+	// conn is the last connection, below TLS; aim is where the last attempt went.
 	conn net.Conn
 	aim  string
 	// seeking is since when it has looked for a server; zero: it has one.
@@ -58,12 +59,16 @@ func newSession(cfg Config, n int, exclude func(address string) bool) (*session,
 			s.aim = address
 			s.mu.Unlock()
 			conn, err := dialer.DialContext(ctx, network, address)
-			if err == nil {
-				s.mu.Lock()
-				s.conn = conn
-				s.mu.Unlock()
+			if err != nil {
+				return nil, err
 			}
-			return conn, err
+			s.mu.Lock()
+			s.conn = conn
+			s.mu.Unlock()
+			if cfg.TLS == nil {
+				return conn, nil
+			}
+			return certificate.Handshake(ctx, conn, address, cfg.TLS())
 		},
 		Logger: cfg.Logger,
 	})

@@ -166,17 +166,13 @@ func (f *Files) read(seen [3]os.FileInfo) error {
 	return nil
 }
 
-// Handshake makes a connection to address one over TLS. A config that names no
-// server expects the one of the address. Where it fails, the connection is closed.
+// Handshake makes a connection to address one over TLS, as ForAddress has it.
+// Where it fails, the connection is closed.
 func Handshake(ctx context.Context, conn net.Conn, address string, config *tls.Config) (*tls.Conn, error) {
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("address %q: %w", address, err)
-		}
-		config = config.Clone()
-		config.ServerName = host
+	config, err := ForAddress(config, address)
+	if err != nil {
+		conn.Close()
+		return nil, err
 	}
 	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -184,4 +180,19 @@ func Handshake(ctx context.Context, conn net.Conn, address string, config *tls.C
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
 	return secure, nil
+}
+
+// ForAddress is a client's config for the server at address: one that names no
+// server expects that of the address.
+func ForAddress(config *tls.Config, address string) (*tls.Config, error) {
+	if config.ServerName != "" {
+		return config, nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", address, err)
+	}
+	config = config.Clone()
+	config.ServerName = host
+	return config, nil
 }
