@@ -23,9 +23,9 @@ func (s Step) pace(fo *v1alpha1.Failover, f Facts) Step {
 	}
 	move := plan.Active{
 		Name: fo.Name, Server: fo.Namespace + "/" + fo.Spec.Server, Reason: string(fo.Spec.Reason),
-		Pending: int(s.Status.Pending), Targets: last.Targets,
+		Pending: int(s.Status.Pending), Targets: last.Targets, Pace: last,
 	}
-	now := plan.Adjust(f.Now, f.Plan.Policy, f.Plan.Brake, move, last, f.Plan.Fleet, f.Plan.Active)
+	now := plan.Adjust(f.Now, f.Plan.Policy, f.Plan.Brake, move, f.Plan.Fleet, f.Plan.Active)
 	s.Memory.Pace = now
 	s.After = min(s.After, now.Next.Sub(f.Now))
 	if now.Held != last.Held {

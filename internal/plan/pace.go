@@ -44,7 +44,8 @@ type Pace struct {
 	Slow bool
 }
 
-// Adjust decides how a move in progress goes on, at most once in PaceEvery.
+// Adjust decides how a move in progress goes on from m.Pace, at most once in
+// PaceEvery. active are all moves in progress; m is one of them.
 //
 // While a receiver is slow it stands still, and then goes on at half its pace.
 // While all are known to answer in good time, it grows by a step. It is never above what the
@@ -57,7 +58,8 @@ type Pace struct {
 // A receiver that can take nobody any more is replaced: those who are pending
 // are shared out anew, as for a new move. A move that only evens the load stands
 // still then, and while clients leave a server in trouble.
-func Adjust(now time.Time, p Policy, brake verdict.Brake, m Active, last Pace, servers []Server, active []Active) Pace {
+func Adjust(now time.Time, p Policy, brake verdict.Brake, m Active, servers []Server, active []Active) Pace {
+	last := m.Pace
 	if !last.At.IsZero() && now.Before(last.At.Add(PaceEvery)) {
 		last.Next = last.At.Add(PaceEvery)
 		return last

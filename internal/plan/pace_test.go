@@ -42,7 +42,8 @@ func TestPaceUnderRandomLoad(t *testing.T) {
 				active = append(active, plan.Active{Server: "s11", Reason: plan.Dead})
 			}
 			brake := verdict.Brake{Frozen: rarely(t, "frozen"), Reason: "why"}
-			pace := plan.Adjust(now, p, brake, m, last, fleet, active)
+			m.Pace = last
+			pace := plan.Adjust(now, p, brake, m, fleet, active)
 
 			same := pace.Rate == last.Rate && slices.Equal(pace.Targets, last.Targets)
 			switch {
@@ -103,9 +104,9 @@ func TestPaceConverges(t *testing.T) {
 				if answer >= 250*time.Millisecond {
 					slow++
 				}
-				m.Pending = int(pending)
+				m.Pending, m.Pace = int(pending), pace
 				fleet := []plan.Server{{Name: "b", Address: "b:1883", Answer: answer, Verdict: verdict.Verdict{State: verdict.Alive}}}
-				pace = plan.Adjust(now, p, verdict.Brake{}, m, pace, fleet, []plan.Active{m})
+				pace = plan.Adjust(now, p, verdict.Brake{}, m, fleet, []plan.Active{m})
 			}
 			took, best := float64(n)/10, 40000/min(bears, plan.PaceMost*500)
 			t.Logf("took %.0f s, and %.0f s would have been best; slow for %.0f %% of it", took, best, 100*float64(slow)/float64(n))

@@ -103,6 +103,8 @@ type Active struct {
 	// Pending clients are still expected at Targets; zero and nil: not known.
 	Pending int
 	Targets []Target
+	// Pace is what was last adjusted: for Adjust alone.
+	Pace Pace
 }
 
 // Target is a receiver and its part.

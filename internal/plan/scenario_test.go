@@ -62,7 +62,9 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.paces)) {
 		last := b.paces[name]
-		now := plan.Adjust(epoch.Add(at), b.policy, b.brake, *b.active[name], last, servers, active)
+		m := *b.active[name]
+		m.Pace = last
+		now := plan.Adjust(epoch.Add(at), b.policy, b.brake, m, servers, active)
 		b.paces[name] = now
 		if now.Rate != last.Rate || now.Held != last.Held || !slices.Equal(now.Targets, last.Targets) {
 			news = append(news, fmt.Sprintf("%s goes on at %v/s to %s %s", name, now.Rate, receivers(now.Targets), now.Held))

@@ -58,9 +58,9 @@ func (c *controller) adjust(f *failover) {
 	if d := c.book.known[f.server].directive; d == nil || d.failover != f.id {
 		return
 	}
-	was := f.pace
-	policy := c.w.planPolicy
-	f.pace = plan.Adjust(c.clock(), policy, c.servers.Brake.Or(c.nodes.Brake), f.active(), was, c.fleet, c.active)
+	was, move := f.pace, f.active()
+	move.Pace = was
+	f.pace = plan.Adjust(c.clock(), c.w.planPolicy, c.servers.Brake.Or(c.nodes.Brake), move, c.fleet, c.active)
 	if f.pace.Rate == was.Rate && slices.Equal(f.pace.Targets, was.Targets) {
 		return
 	}

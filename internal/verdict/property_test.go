@@ -185,7 +185,9 @@ func checkServers(t *rapid.T, w verdict.World, ev []verdict.ServerEvidence, last
 }
 
 // said2 counts the assigned whose word counts and is one of the bands.
-func said2(now time.Time, e verdict.ServerEvidence, bands ...string) int { return len(speakers(now, e, bands...)) }
+func said2(now time.Time, e verdict.ServerEvidence, bands ...string) int {
+	return len(speakers(now, e, bands...))
+}
 
 func speakers(now time.Time, e verdict.ServerEvidence, bands ...string) (l []verdict.Observer) {
 	for _, o := range e.Observations {
