@@ -48,7 +48,9 @@ func TestFiveThousandIdleClients(t *testing.T) {
 		}
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(2 * time.Minute))
-		if _, err := c.Write(connect3bytes(4, fmt.Sprintf("idle-%d", i), "im/phone", "alice")); err != nil {
+		connect := connect3bytes(4, fmt.Sprintf("idle-%d", i), "im/phone", "alice")
+		connect[10], connect[11] = 0, 0 // no keep-alive: the longest that the Presence allows
+		if _, err := c.Write(connect); err != nil {
 			t.Fatalf("client %d: %v", i, err)
 		}
 		hears(t, c, accepted3, fmt.Sprint("client ", i))
