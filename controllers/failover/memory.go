@@ -32,7 +32,7 @@ func Recall(fo *v1alpha1.Failover, f Facts) Memory {
 		m.Clients = int(*fo.Spec.Count)
 	}
 	if Begun(fo) {
-		m.Put = f.Now
+		m.Put, m.Began = f.Now, f.Now
 	}
 	return m
 }

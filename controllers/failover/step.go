@@ -77,8 +77,10 @@ type Memory struct {
 	Clients     int
 	// Base is the takeovers from that incarnation that don't count.
 	Base store.Takeovers
-	// Grown is when Moved last grew, Put when the directive was written.
-	Grown, Put time.Time
+	// Grown is when Moved last grew, Put when the directive was last written, and
+	// Began when it first was, or when this leader took over: another's clock
+	// says nothing.
+	Grown, Put, Began time.Time
 	// Pace is how fast it goes, and where to, as was last directed.
 	Pace plan.Pace
 	// Remaining is how many of its sessions the store still holds, read when
@@ -174,6 +176,9 @@ func (s Step) begin(fo *v1alpha1.Failover, f Facts) Step {
 		s.Put.Targets = append(s.Put.Targets, store.Target{Server: t.Server, Address: t.Address, Weight: t.Weight})
 	}
 	s.Memory.Put, s.Memory.Pace = f.Now, paceOf(s.Put, f.Now)
+	if s.Memory.Began.IsZero() {
+		s.Memory.Began = f.Now
+	}
 	s.Status.Receivers = int32(len(s.Put.Targets))
 	s.state(fo, f, metav1.ConditionTrue, metav1.ConditionUnknown, v1alpha1.ReasonMoving, "The directive is written.")
 	return s.count(fo, f)
@@ -240,7 +245,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	case faulty(fo) && f.State == verdict.Alive:
 		return s.end(fo, f, v1alpha1.ReasonRecovered, fmt.Sprintf("The server answers again; %d clients stay with it.", pending))
 	}
-	deadline := s.Status.DecidedAt.Add(Deadline(s.Memory.Clients, f.Rate))
+	deadline := s.Memory.Began.Add(Deadline(s.Memory.Clients, f.Rate))
 	if !f.Now.Before(deadline) {
 		return s.end(fo, f, v1alpha1.ReasonTimedOut, fmt.Sprintf("%d clients had not arrived elsewhere by the deadline.", pending))
 	}

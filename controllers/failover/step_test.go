@@ -143,7 +143,7 @@ func (s scene) play(t *testing.T) {
 			Type: v1alpha1.ConditionProcessing, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMoving,
 		})
 		fo.Status.DecidedAt = micro(start)
-		memory.Put = start
+		memory.Put, memory.Began = start, start
 		f.Directive = &store.Directive{Failover: "im/fo"}
 	}
 	if s.change != nil {
@@ -195,7 +195,7 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 				Spec:   v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain},
 				Status: v1alpha1.FailoverStatus{Moved: 90, Pending: 8, Lost: 2, Conditions: []metav1.Condition{begun}},
 			},
-			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start}},
+			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start}},
 		{"a person's that nobody has begun, from what is now",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain}},
 			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1}},
