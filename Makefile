@@ -97,7 +97,7 @@ bench-adaptive: ## The adaptive heartbeats on simulated networks; writes docs/as
 .PHONY: sim
 sim: ## The simulator's library against its bars, other judges beside it, and thousands of random scenarios.
 	go run ./hack/sim $(ARGS)
-	go test ./internal/sim -count 1 -run TestProperties -rapid.checks 2000
+	go test ./internal/sim -count 1 -run TestProperties -rapid.checks 1000
 
 .PHONY: image
 image: ## The container image. BASE_BUILD and BASE_RUN choose its base images.

@@ -41,7 +41,7 @@ type controller struct {
 	memory         plan.Memory
 	fleet          []plan.Server
 	active         []plan.Active
-	orphans        map[int]time.Duration // lives that are lost, since when
+	orphans        map[int]time.Time // lives that are lost, since when
 	swept          time.Duration
 	shedAt         map[int]time.Duration
 }
@@ -65,7 +65,7 @@ func (c *controller) begin() {
 	c.book, c.inbox, c.reading, c.judging = newBook(c), nil, false, false
 	c.started, c.filled, c.away, c.long, c.back = c.clock(), c.w.now, -1, false, time.Time{}
 	c.servers, c.nodes, c.memory = verdict.Judgement{}, verdict.Judgement{}, plan.Memory{}
-	c.orphans, c.shedAt = map[int]time.Duration{}, map[int]time.Duration{}
+	c.orphans, c.shedAt = map[int]time.Time{}, map[int]time.Duration{}
 	w := c.w
 	if w.now > 0 { // a snapshot of what is in the store
 		for i := range w.servers {

@@ -34,7 +34,7 @@ func (c *controller) keepOrphans() {
 			}
 			since, ok := c.orphans[life]
 			if !ok {
-				since = c.w.now
+				since = c.clock()
 				c.orphans[life] = since
 			}
 			c.sweep(i, life, since, brake)
@@ -42,8 +42,8 @@ func (c *controller) keepOrphans() {
 	}
 }
 
-func (c *controller) sweep(server, life int, since time.Duration, brake verdict.Brake) {
-	session := verdict.Session{ServerLost: epoch.Add(since), Interval: c.w.crowd.interval}
+func (c *controller) sweep(server, life int, since time.Time, brake verdict.Brake) {
+	session := verdict.Session{ServerLost: since, Interval: c.w.crowd.interval}
 	for _, f := range c.w.failovers {
 		if f.server != server {
 			continue
@@ -51,7 +51,7 @@ func (c *controller) sweep(server, life int, since time.Duration, brake verdict.
 		if !f.finished {
 			session.Failover = true
 		} else {
-			session.FailoverEnded = epoch.Add(f.completed)
+			session.FailoverEnded = epoch.Add(f.completed + c.skew)
 		}
 	}
 	policy := c.w.clientPolicy
