@@ -19,6 +19,7 @@ func agentCommand() *cobra.Command {
 	var o struct {
 		common
 		kubeOptions
+		tlsClientOptions
 		node, zone, namespace, presence string
 		servers                         []string
 		tokenFile                       string
@@ -32,6 +33,7 @@ func agentCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c checks
 			o.common.check(&c)
+			o.tlsClientOptions.check(&c)
 			c.needed("node", o.node)
 			c.needed("namespace", o.namespace)
 			c.needed("token-file", o.tokenFile)
@@ -62,15 +64,19 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			log, metrics := o.logger(), registry()
+			secure, err := o.tlsClientOptions.config(log)
+			if err != nil {
+				return err
+			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
-				log, metrics := o.logger(), registry()
 				cluster, err := agent.NewCluster(config, o.namespace, log)
 				if err != nil {
 					return err
 				}
 				a, err := agent.New(agent.Config{
 					Node: o.node, Zone: o.zone, Cluster: cluster, Servers: o.servers, Presence: o.presence,
-					Token: token(o.tokenFile), Gossip: gossip, KubeletPort: o.kubeletPort,
+					Token: token(o.tokenFile), TLS: secure, Gossip: gossip, KubeletPort: o.kubeletPort,
 					Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -86,6 +92,7 @@ func agentCommand() *cobra.Command {
 	f := cmd.Flags()
 	o.common.flags(f)
 	o.kubeOptions.flags(f)
+	o.tlsClientOptions.flags(f)
 	f.StringVar(&o.node, "node", "", "this `node`'s name")
 	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
 	f.StringVar(&o.namespace, "namespace", "", "the installation's `namespace`")

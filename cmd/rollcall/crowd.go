@@ -15,6 +15,7 @@ import (
 func crowdCommand() *cobra.Command {
 	var o struct {
 		common
+		tlsClientOptions
 		count            int
 		prefix, presence string
 		servers          []string
@@ -31,6 +32,7 @@ func crowdCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c checks
 			o.common.check(&c)
+			o.tlsClientOptions.check(&c)
 			c.addresses("servers", o.servers)
 			if _, _, err := wire.ParseUserName(o.presence); err != nil {
 				c.fail("presence", "%q is not namespace/name", o.presence)
@@ -47,6 +49,10 @@ func crowdCommand() *cobra.Command {
 				config.Token = token(o.tokenFile)
 			}
 			config.Logger = o.logger()
+			var err error
+			if config.Dialer, err = o.dialer(config.Logger); err != nil {
+				return err
+			}
 			clients, err := crowd.New(config)
 			if err != nil {
 				return err
@@ -61,6 +67,7 @@ func crowdCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	o.common.flags(f)
+	o.tlsClientOptions.flags(f)
 	f.IntVar(&o.count, "count", 100, "how many clients")
 	f.StringVar(&o.prefix, "prefix", crowd.DefaultPrefix, "their ids are this, a dash and a number")
 	f.StringVar(&o.presence, "presence", "", "the Presence that they belong to, `namespace/name`")

@@ -37,6 +37,7 @@ func TestBadSettingsAreOneLineAndStatus2BeforeAnythingStarts(t *testing.T) {
 		}
 		return path
 	}
+	kubeconfig := file("kubeconfig", "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}], contexts: [{name: c, context: {cluster: c}}], current-context: c}")
 	goodServer := []string{"server", "--name", "s", "--namespace", "n", "--listen", "127.0.0.1:0", "--advertise", "127.0.0.1:1883", "--etcd", "http://127.0.0.1:2379", "--anonymous"}
 	tests := []struct {
 		name    string
@@ -57,6 +58,17 @@ func TestBadSettingsAreOneLineAndStatus2BeforeAnythingStarts(t *testing.T) {
 		{name: "half of a key pair", args: append(goodServer, "--etcd-cert", "c.pem"), says: "--etcd-key"},
 		{name: "an unknown log level", args: append(goodServer, "--log-level", "loud"), says: `--log-level "loud" is not debug`},
 		{name: "neither credentials nor anonymous", args: goodServer[:len(goodServer)-1], says: "--tokens is needed"},
+		{name: "TLS without a certificate", args: append(goodServer, "--tls-listen", ":8883"), says: "--tls-cert is needed; --tls-key is needed"},
+		{name: "a certificate without TLS", args: append(goodServer, "--tls-cert", "c.pem"), says: "--tls-listen is needed"},
+		{name: "a certificate that is not there", args: append(goodServer, "--kubeconfig", kubeconfig, "--tls-listen", ":8883", "--tls-cert", filepath.Join(dir, "none"), "--tls-key", "k"), says: "--tls-cert"},
+		{name: "certificates that are required of nobody", args: append(goodServer, "--tls-listen", ":8883", "--tls-cert", "c", "--tls-key", "k", "--tls-client-required"), says: "--tls-client-ca"},
+		{name: "no address at all", args: append(goodServer, "--listen", ""), says: "--listen or --tls-listen is needed"},
+		{name: "keys of no issuer", args: append(goodServer, "--jwt-keys", "https://example.org/keys"), says: "--jwt-issuer is needed"},
+		{name: "an issuer without keys", args: append(goodServer, "--jwt-issuer", "https://example.org"), says: "--jwt-audience is needed; --jwt-keys is needed"},
+		{name: "keys that anybody could change", args: append(goodServer, "--kubeconfig", kubeconfig, "--jwt-issuer", "i", "--jwt-audience", "a", "--jwt-keys", "http://example.org/keys"), says: "the URL must be https"},
+		{name: "an authority without TLS", args: []string{"crowd", "--servers", "127.0.0.1:1", "--presence", "im/android", "--tls-ca", "ca.pem"}, says: "--tls is needed"},
+		{name: "an authority that is not there", args: []string{"crowd", "--servers", "127.0.0.1:1", "--presence", "im/android", "--tls", "--tls-ca", filepath.Join(dir, "none")}, says: "--tls-ca"},
+		{name: "half of a client's key pair", args: []string{"crowd", "--servers", "127.0.0.1:1", "--presence", "im/android", "--tls", "--tls-cert", "c"}, says: "--tls-key"},
 		{name: "an environment variable that is no setting", environ: []string{"ROLLCALL_PROT=1"}, args: goodServer, says: "environment variable ROLLCALL_PROT: there is no such setting"},
 		{name: "an environment variable with a bad value", environ: []string{"ROLLCALL_CAPACITY=much"}, args: goodServer, says: "environment variable ROLLCALL_CAPACITY"},
 		{name: "a config file that is not there", args: append(goodServer, "--config", filepath.Join(dir, "none")), says: "--config"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/heap"
 	"github.com/rollcall-dev/rollcall/server"
+	"github.com/rollcall-dev/rollcall/server/access"
 )
 
 func serverCommand() *cobra.Command {
@@ -19,13 +21,14 @@ func serverCommand() *cobra.Command {
 		common
 		etcdOptions
 		kubeOptions
+		accessOptions
+		tlsServerOptions
 		name, namespace, podUID, zone, node string
 		listen, advertise                   string
 		capacity, loops, gcPercent          int
 		memoryLimit                         int64
 		connectRate                         float64
-		tokens                              string
-		anonymous, faults                   bool
+		faults                              bool
 	}
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -36,7 +39,13 @@ func serverCommand() *cobra.Command {
 			o.etcdOptions.check(&c)
 			c.needed("name", o.name)
 			c.needed("namespace", o.namespace)
-			c.address("listen", o.listen, true)
+			o.tlsServerOptions.check(&c)
+			o.accessOptions.check(&c, o.tlsServerOptions.ca != "")
+			if o.listen != "" {
+				c.address("listen", o.listen, true)
+			} else if o.tlsServerOptions.listen == "" {
+				c.fail("listen", "or --tls-listen is needed")
+			}
 			c.address("advertise", o.advertise, false)
 			if o.capacity < 1 {
 				c.fail("capacity", "%d must be at least 1", o.capacity)
@@ -50,13 +59,10 @@ func serverCommand() *cobra.Command {
 			if o.memoryLimit < 0 {
 				c.fail("memory-limit", "%d must not be negative", o.memoryLimit)
 			}
-			if o.tokens == "" && !o.anonymous {
-				c.fail("tokens", "is needed, unless --anonymous lets everyone in")
-			}
 			if err := c.err(); err != nil {
 				return err
 			}
-			authenticator, err := server.NewAuthenticator(o.tokens, o.anonymous)
+			authenticator, err := o.others()
 			if err != nil {
 				return fmt.Errorf("--tokens: %w", err)
 			}
@@ -64,8 +70,21 @@ func serverCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			log, metrics := o.logger(), registry()
+			secure, err := o.tlsServerOptions.config(log)
+			if err != nil {
+				return err
+			}
+			rbac, err := o.access(o.tlsServerOptions.ca != "", access.Config{
+				Kubernetes: config, Namespace: o.namespace, Others: authenticator, Logger: log, Registerer: metrics,
+			})
+			if err != nil {
+				return err
+			}
+			if rbac != nil {
+				authenticator = rbac
+			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
-				log, metrics := o.logger(), registry()
 				store, err := o.open(ctx, log, metrics)
 				if err != nil {
 					return err
@@ -80,7 +99,7 @@ func serverCommand() *cobra.Command {
 				}
 				s, err := server.New(server.Config{
 					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
-					Listen: o.listen, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
+					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
 					Store: store, Presences: presences, Authenticator: authenticator,
 					Faults: faults, Logger: log, Registerer: metrics,
 				})
@@ -89,9 +108,14 @@ func serverCommand() *cobra.Command {
 				}
 				group.Go(func() error { return heap.Keep(ctx, heap.Config{Percent: o.gcPercent, Limit: o.memoryLimit}) })
 				group.Go(func() error { return presences.Run(ctx) })
+				ready := s.Ready
+				if rbac != nil {
+					group.Go(func() error { return rbac.Run(ctx) })
+					ready = func() error { return cmp.Or(s.Ready(), rbac.Ready()) }
+				}
 				group.Go(func() error { return s.Run(ctx) })
 				group.Go(func() error {
-					return o.serveHTTP(ctx, metrics, s.Ready, func(mux *http.ServeMux) { faultRoutes(mux, faults) })
+					return o.serveHTTP(ctx, metrics, ready, func(mux *http.ServeMux) { faultRoutes(mux, faults) })
 				})
 				return nil
 			})
@@ -101,21 +125,21 @@ func serverCommand() *cobra.Command {
 	o.common.flags(f)
 	o.etcdOptions.flags(f)
 	o.kubeOptions.flags(f)
+	o.accessOptions.flags(f)
+	o.tlsServerOptions.flags(f)
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.name, "name", hostname, "this pod's `name`")
 	f.StringVar(&o.namespace, "namespace", "", "this pod's `namespace`")
 	f.StringVar(&o.podUID, "pod-uid", "", "this pod's `UID`: with the start time it is this process's incarnation")
 	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
 	f.StringVar(&o.node, "node", "", "this `node`'s name")
-	f.StringVar(&o.listen, "listen", ":1883", "`address` for MQTT over plain TCP")
+	f.StringVar(&o.listen, "listen", ":1883", "`address` for MQTT over plain TCP; empty: none")
 	f.StringVar(&o.advertise, "advertise", "", "`address` at which clients reach this very server, host:port")
 	f.IntVar(&o.loops, "loops", 0, "event loops for plain TCP, on Linux; 0: one for every two processors, -1: none, but a goroutine for each connection")
 	f.IntVar(&o.gcPercent, "gc-percent", 0, "how far the heap may grow over what is live before it is collected, in `percent`; 0: GOGC where it is set, else 50")
 	f.Int64Var(&o.memoryLimit, "memory-limit", 0, "beyond so many `bytes` memory is collected harder; 0: GOMEMLIMIT where it is set, else no limit")
 	f.IntVar(&o.capacity, "capacity", 100000, "`sessions` that this server is meant to hold")
 	f.Float64Var(&o.connectRate, "connect-rate", 2000, "clients admitted per second; beyond it they are given a time to come back")
-	f.StringVar(&o.tokens, "tokens", "", "`file` of credentials: a line each, TOKEN PRINCIPAL RIGHTS (connect, report, watch; comma separated)")
-	f.BoolVar(&o.anonymous, "anonymous", false, "let clients without a credential connect (they never report)")
 	f.BoolVar(&o.faults, "faults", false, "for demonstrations and tests: let PUT /debug/answer-delay?delay=800ms on --http make every answer late")
 	return cmd
 }
