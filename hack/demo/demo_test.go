@@ -35,9 +35,9 @@ func TestTheStoryInASmallSize(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer w.close()
+			defer w.Close()
 			if err := tell(ctx, w, o); err != nil {
-				t.Fatalf("%v\nLogs:\n%s", err, w.logTails())
+				t.Fatalf("%v\nLogs:\n%s", err, w.LogTails())
 			}
 			check(t, w, o)
 		})
@@ -69,6 +69,6 @@ func check(t *testing.T, w *world, o options) {
 		t.Errorf("the server did not get its share back: %d clients", f.BackClients)
 	}
 	if t.Failed() {
-		t.Logf("Logs:\n%s", w.logTails())
+		t.Logf("Logs:\n%s", w.LogTails())
 	}
 }

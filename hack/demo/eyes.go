@@ -80,7 +80,7 @@ func (e *eyes) staleWrites(clients *clientsView) int {
 // observations tells what the agents say of the victim.
 func (e *eyes) observations(ctx context.Context) {
 	said := map[string]wire.Band{}
-	for update := range e.w.store.WatchObservations(ctx) {
+	for update := range e.w.Store.WatchObservations(ctx) {
 		for key, o := range update.Put {
 			if key.Server != namespace+"/"+serverName(victim) || said[key.Observer] == o.Band {
 				continue
@@ -96,7 +96,7 @@ func (e *eyes) observations(ctx context.Context) {
 
 // sessions looks for clients declared Offline, and for writes by the victim.
 func (e *eyes) sessions(ctx context.Context) {
-	events, err := e.w.store.WatchSessions(ctx, 0)
+	events, err := e.w.Store.WatchSessions(ctx, 0)
 	if err != nil {
 		return
 	}
@@ -124,7 +124,7 @@ func (e *eyes) session(change store.KeyedSession) {
 // presence tells each new state of the servers' Presence.
 func (e *eyes) presence(ctx context.Context) {
 	last := ""
-	follow(ctx, e.w.api, &v1alpha1.PresenceList{}, func(p *v1alpha1.Presence) {
+	follow(ctx, e.w.API, &v1alpha1.PresenceList{}, func(p *v1alpha1.Presence) {
 		if p.Spec.Servers == nil {
 			return
 		}
@@ -157,7 +157,7 @@ func (e *eyes) presence(ctx context.Context) {
 // failovers tells each Failover as it is made, and as it ends.
 func (e *eyes) failovers(ctx context.Context) {
 	states := map[string]string{}
-	follow(ctx, e.w.api, &v1alpha1.FailoverList{}, func(f *v1alpha1.Failover) {
+	follow(ctx, e.w.API, &v1alpha1.FailoverList{}, func(f *v1alpha1.Failover) {
 		state := "made"
 		for _, c := range f.Status.Conditions {
 			if c.Type == v1alpha1.ConditionProcessing {
@@ -188,7 +188,7 @@ func (e *eyes) failovers(ctx context.Context) {
 // pods tells when the Service would stop or begin to lead to the victim.
 func (e *eyes) pods(ctx context.Context) {
 	accepting := "true"
-	follow(ctx, e.w.api, &corev1.PodList{}, func(p *corev1.Pod) {
+	follow(ctx, e.w.API, &corev1.PodList{}, func(p *corev1.Pod) {
 		now := p.Labels[v1alpha1.AcceptingLabel]
 		if p.Name != serverName(victim) || now == accepting {
 			return

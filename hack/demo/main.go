@@ -81,7 +81,7 @@ func main() {
 func run(ctx context.Context, o options) int {
 	w, err := newWorld(ctx, o)
 	if err == nil {
-		defer w.close()
+		defer w.Close()
 		err = tell(ctx, w, o)
 	}
 	switch {
@@ -89,7 +89,7 @@ func run(ctx context.Context, o options) int {
 	case ctx.Err() != nil:
 		fmt.Println("\ndemo: ending, and removing all that it wrote")
 	case w != nil:
-		fmt.Fprintf(os.Stderr, "demo: %v\nLogs:\n%s\n", err, w.logTails())
+		fmt.Fprintf(os.Stderr, "demo: %v\nLogs:\n%s\n", err, w.LogTails())
 		return 1
 	default:
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)

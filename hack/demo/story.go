@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"syscall"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/test/installation"
 )
 
 // The victim is the last server; the others receive.
@@ -31,9 +31,7 @@ func tell(ctx context.Context, w *world, o options) error {
 	w.tables(ctx, "Before", 0)
 	if o.withoutController {
 		for i := range controllers {
-			name := fmt.Sprintf("controller-%d", i)
-			w.parts[name].Kill()
-			delete(w.parts, name)
+			w.Kill(installation.ControllerName(i))
 		}
 		w.step("both controllers are ended: nobody is left to judge")
 	}
@@ -71,8 +69,8 @@ func tell(ctx context.Context, w *world, o options) error {
 	}
 	heading("Look further (until Ctrl-C):")
 	fmt.Printf("  export KUBECONFIG=%s\n  kubectl get presence,failovers -A\n  kubectl describe failovers -n %s\n  ETCDCTL_ENDPOINTS=%s etcdctl get --prefix /rollcall/v1/servers/\n  ls %s/*.log\n",
-		w.plane.AdminKubeconfig(), namespace, w.etcd.Endpoint(), w.dir)
-	fmt.Printf("(kubectl is %s, etcdctl is anybody's.)\n", w.plane.Kubectl())
+		w.Plane.AdminKubeconfig(), namespace, w.Etcd.Endpoint(), w.Dir())
+	fmt.Printf("(kubectl is %s, etcdctl is anybody's.)\n", w.Plane.Kubectl())
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -94,13 +92,12 @@ func (w *world) fault(ctx context.Context) error {
 	w.line.say(at, "fault", "%s (%d clients): %s", name, w.figures.Affected, what)
 	switch w.options.fault {
 	case faultStop:
-		return w.parts[name].Signal(syscall.SIGSTOP)
+		return w.Part(name).Pause()
 	case faultKill:
-		w.parts[name].Kill()
-		delete(w.parts, name)
+		w.Kill(name)
 		return nil
 	default:
-		return w.answerDelay(ctx, victim, slowBy)
+		return w.AnswerDelay(ctx, victim, slowBy)
 	}
 }
 
@@ -148,7 +145,7 @@ func (w *world) untilMoved(ctx context.Context) error {
 	}
 	// The Failover's own count is complete a moment after the last client.
 	var failover v1alpha1.Failover
-	err := w.waitFor(ctx, "the Failover to be complete", 10*time.Second, func() bool { return w.failover(ctx, &failover) && failover.Status.CompletedAt != nil })
+	err := w.WaitFor(ctx, "the Failover to be complete", 10*time.Second, func() bool { return w.failover(ctx, &failover) && failover.Status.CompletedAt != nil })
 	if err != nil && ctx.Err() == nil {
 		w.line.say(time.Now(), "watched", "the Failover is not complete: %v", err)
 		err = nil
@@ -161,7 +158,7 @@ func (w *world) untilMoved(ctx context.Context) error {
 // failover finds the one that took the victim's clients.
 func (w *world) failover(ctx context.Context, found *v1alpha1.Failover) bool {
 	var list v1alpha1.FailoverList
-	if w.api.List(ctx, &list, client.InNamespace(namespace)) != nil {
+	if w.API.List(ctx, &list, client.InNamespace(namespace)) != nil {
 		return false
 	}
 	for _, f := range list.Items {
@@ -188,13 +185,13 @@ func (w *world) mend(ctx context.Context, eyes *eyes) (time.Time, error) {
 	switch w.options.fault {
 	case faultStop:
 		w.line.say(at, "repair", "SIGCONT: it wakes up, and does not know how long it was away")
-		return at, w.parts[name].Signal(syscall.SIGCONT)
+		return at, w.Part(name).Resume()
 	case faultKill:
 		w.line.say(at, "repair", "restarted, as its kubelet would: another incarnation")
-		return at, w.startServer(ctx, victim)
+		return at, w.StartServer(ctx, victim)
 	default:
 		w.line.say(at, "repair", "its answers are in time again")
-		return at, w.answerDelay(ctx, victim, 0)
+		return at, w.AnswerDelay(ctx, victim, 0)
 	}
 }
 
@@ -202,7 +199,7 @@ func (w *world) mend(ctx context.Context, eyes *eyes) (time.Time, error) {
 func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 	name := namespace + "/" + serverName(victim)
 	share := w.options.clients / servers
-	err := w.waitFor(ctx, serverName(victim)+" to get its share back", limitBack, func() bool {
+	err := w.WaitFor(ctx, serverName(victim)+" to get its share back", limitBack, func() bool {
 		return float64(w.clients.on(name)) >= 0.9*float64(share)
 	})
 	w.figures.BackClients = w.clients.on(name)
@@ -210,7 +207,7 @@ func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 		now := time.Now()
 		w.figures.BackSeconds = round(now.Sub(mended).Seconds())
 		w.line.say(now, "back", "%s serves %d clients again", serverName(victim), w.figures.BackClients)
-		err = w.waitFor(ctx, "the last Failover to end", limitMoved, func() bool { return w.settled(ctx) })
+		err = w.WaitFor(ctx, "the last Failover to end", limitMoved, func() bool { return w.settled(ctx) })
 	}
 	if err == nil {
 		return nil
@@ -225,7 +222,7 @@ func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 // settled tells whether every Failover has ended.
 func (w *world) settled(ctx context.Context) bool {
 	var list v1alpha1.FailoverList
-	if w.api.List(ctx, &list, client.InNamespace(namespace)) != nil {
+	if w.API.List(ctx, &list, client.InNamespace(namespace)) != nil {
 		return false
 	}
 	for _, f := range list.Items {
@@ -239,10 +236,10 @@ func (w *world) settled(ctx context.Context) bool {
 // tables prints what a user would look at.
 func (w *world) tables(ctx context.Context, when string, failovers int) {
 	heading("%s: kubectl get presence -A", when)
-	fmt.Print(w.kubectl(ctx, "get", "presence", "-A"))
+	fmt.Print(w.Kubectl(ctx, "get", "presence", "-A"))
 	if failovers > 0 {
 		heading("%s: kubectl get failovers -A", when)
-		fmt.Print(w.kubectl(ctx, "get", "failovers", "-A"))
+		fmt.Print(w.Kubectl(ctx, "get", "failovers", "-A"))
 	}
 }
 

@@ -24,15 +24,22 @@ type Proxy struct {
 // Proxy makes another way to the server. It ends with the test.
 func (s *Server) Proxy() *Proxy {
 	s.t.Helper()
+	p := ProxyTo(s.t, s.client.Host)
+	s.ways = append(s.ways, p)
+	return p
+}
+
+// ProxyTo makes a way to any address, host:port. It ends with the test.
+func ProxyTo(t testing.TB, address string) *Proxy {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		s.t.Fatalf("listen: %v", err)
+		t.Fatalf("listen: %v", err)
 	}
-	p := &Proxy{target: s.client.Host, listen: l, conns: make(map[net.Conn]bool)}
+	p := &Proxy{target: address, listen: l, conns: make(map[net.Conn]bool)}
 	p.cond = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
-	s.ways = append(s.ways, p)
-	s.t.Cleanup(func() { p.close(s.t) })
+	t.Cleanup(func() { p.close(t) })
 	return p
 }
 

@@ -1,4 +1,4 @@
-package main
+package installation
 
 import (
 	"bytes"
@@ -19,9 +19,11 @@ import (
 
 // Where everything is in the API.
 const (
-	namespace    = "rollcall-system"
-	appNamespace = "im"
-	appPresence  = "app"
+	// Namespace is the installation's.
+	Namespace = "rollcall-system"
+	// AppNamespace and AppPresence are the clients'.
+	AppNamespace = "im"
+	AppPresence  = "app"
 )
 
 // roles are the parts that speak to the API server, each as a user of its own
@@ -56,7 +58,7 @@ func grant(ctx context.Context, api client.Client, path string) error {
 	return nil
 }
 
-// part is one pod that the demo plays the kubelet for.
+// part is one pod whose kubelet is played here.
 type part struct {
 	name, component, node, ip string
 	portName                  string
@@ -65,8 +67,8 @@ type part struct {
 
 // createObjects makes namespaces, nodes, and the clients' Presence. The two
 // Presences of the installation are the controller's to make.
-func createObjects(ctx context.Context, api client.Client, nodes []part) error {
-	for _, name := range []string{namespace, appNamespace} {
+func createObjects(ctx context.Context, api client.Client, nodes []part, clients v1alpha1.ClientsSpec) error {
+	for _, name := range []string{Namespace, AppNamespace} {
 		if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating namespace %s: %w", name, err)
 		}
@@ -77,17 +79,17 @@ func createObjects(ctx context.Context, api client.Client, nodes []part) error {
 			return fmt.Errorf("creating node %s: %w", n.node, err)
 		}
 		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.ip}}
-		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Demo", LastTransitionTime: metav1.Now(), LastHeartbeatTime: metav1.Now()}}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Local", LastTransitionTime: metav1.Now(), LastHeartbeatTime: metav1.Now()}}
 		if err := api.Status().Update(ctx, node); err != nil {
 			return fmt.Errorf("updating the status of node %s: %w", n.node, err)
 		}
 	}
 	presence := &v1alpha1.Presence{
-		ObjectMeta: metav1.ObjectMeta{Namespace: appNamespace, Name: appPresence},
-		Spec:       v1alpha1.PresenceSpec{Clients: &v1alpha1.ClientsSpec{}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: AppNamespace, Name: AppPresence},
+		Spec:       v1alpha1.PresenceSpec{Clients: &clients},
 	}
 	if err := api.Create(ctx, presence); err != nil {
-		return fmt.Errorf("creating Presence %s/%s: %w", appNamespace, appPresence, err)
+		return fmt.Errorf("creating Presence %s/%s: %w", AppNamespace, AppPresence, err)
 	}
 	return nil
 }
@@ -96,13 +98,13 @@ func createObjects(ctx context.Context, api client.Client, nodes []part) error {
 func createPod(ctx context.Context, api client.Client, p part) (types.UID, error) {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: p.name,
+			Namespace: Namespace, Name: p.name,
 			Labels: map[string]string{"app.kubernetes.io/name": "rollcall", "app.kubernetes.io/component": p.component},
 		},
 		Spec: corev1.PodSpec{
 			NodeName: p.node,
 			Containers: []corev1.Container{{
-				Name: "rollcall", Image: "rollcall:demo",
+				Name: "rollcall", Image: "rollcall:local",
 				Ports: []corev1.ContainerPort{{Name: p.portName, ContainerPort: p.port}},
 			}},
 		},
@@ -121,7 +123,7 @@ func createPod(ctx context.Context, api client.Client, p part) (types.UID, error
 			{Type: corev1.ContainersReady, Status: corev1.ConditionTrue, LastTransitionTime: now},
 		},
 		ContainerStatuses: []corev1.ContainerStatus{{
-			Name: "rollcall", Image: "rollcall:demo", ImageID: "rollcall:demo", Ready: true,
+			Name: "rollcall", Image: "rollcall:local", ImageID: "rollcall:local", Ready: true,
 			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
 		}},
 	}
