@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"log/slog"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
 
 	"github.com/rollcall-dev/rollcall/server"
 	"github.com/rollcall-dev/rollcall/test/controlplane"
@@ -26,7 +29,7 @@ type installation struct {
 	client kubernetes.Interface
 }
 
-// install starts an API server and an Access that has no more rights there than
+// install starts an API server, and an Access that has no more rights there than
 // config/rbac gives it.
 func install(t *testing.T) *installation {
 	t.Helper()
@@ -51,11 +54,8 @@ func install(t *testing.T) *installation {
 		_, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{})
 		in.must(err)
 	}
-	in.grant("", "rollcall-server", []rbacv1.PolicyRule{
-		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles", "clusterrolebindings"}, Verbs: []string{"list", "watch"}},
-		{APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"subjectaccessreviews"}, Verbs: []string{"create"}},
-		{NonResourceURLs: []string{"/.well-known/openid-configuration", "/openid/v1/jwks"}, Verbs: []string{"get"}},
-	}, rbacv1.Subject{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: "rollcall-server"})
+	in.apply("../../config/rbac/roles.yaml")
+	in.bind("", "rollcall-server", rbacv1.Subject{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: "rollcall-server"})
 	config, err := cp.RESTConfig("rollcall-server")
 	in.must(err)
 	in.Access, err = New(Config{
@@ -98,23 +98,32 @@ func (in *installation) eventually(what string, f func() bool) {
 	}
 }
 
-// grant makes a ClusterRole, and binds it in a namespace, "" for the cluster.
-func (in *installation) grant(namespace, name string, rules []rbacv1.PolicyRule, to rbacv1.Subject) {
+// apply makes the ClusterRoles of a file.
+func (in *installation) apply(path string) {
 	in.t.Helper()
-	ctx, rbac := in.t.Context(), in.client.RbacV1()
-	_, err := rbac.ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}, metav1.CreateOptions{})
+	raw, err := os.ReadFile(path)
 	in.must(err)
-	ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name}
-	if namespace == "" {
-		_, err = rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: ref, Subjects: []rbacv1.Subject{to}}, metav1.CreateOptions{})
-	} else {
-		_, err = rbac.RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: ref, Subjects: []rbacv1.Subject{to}}, metav1.CreateOptions{})
+	for _, document := range strings.Split(string(raw), "\n---\n") {
+		var role rbacv1.ClusterRole
+		in.must(yaml.UnmarshalStrict([]byte(document), &role))
+		_, err := in.client.RbacV1().ClusterRoles().Create(in.t.Context(), &role, metav1.CreateOptions{})
+		in.must(err)
 	}
-	in.must(err)
 }
 
-func clientRights(verbs ...string) []rbacv1.PolicyRule {
-	return []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{"presences/clients"}, Verbs: verbs}}
+// bind binds a ClusterRole in a namespace, "" for the cluster.
+func (in *installation) bind(namespace, role string, to rbacv1.Subject) {
+	in.t.Helper()
+	ctx, rbac := in.t.Context(), in.client.RbacV1()
+	ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
+	about := metav1.ObjectMeta{Name: role}
+	var err error
+	if namespace == "" {
+		_, err = rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: about, RoleRef: ref, Subjects: []rbacv1.Subject{to}}, metav1.CreateOptions{})
+	} else {
+		_, err = rbac.RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: about, RoleRef: ref, Subjects: []rbacv1.Subject{to}}, metav1.CreateOptions{})
+	}
+	in.must(err)
 }
 
 // token is that of a pod on a node, for an audience.
@@ -157,8 +166,8 @@ func TestServiceAccountsOfACluster(t *testing.T) {
 	account := func(namespace, name string) rbacv1.Subject {
 		return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
 	}
-	in.grant("im", "rollcall-client", clientRights("connect"), account("im", "app"))
-	in.grant("rollcall-system", "rollcall-reporter", clientRights("connect", "report"), account("rollcall-system", "rollcall-agent"))
+	in.bind("im", "rollcall-client", account("im", "app"))
+	in.bind("rollcall-system", "rollcall-reporter", account("rollcall-system", "rollcall-agent"))
 	may := func(client, token string) bool {
 		p, err := in.enter(client, token)
 		return err == nil && p.Rights.Has(server.Connect)
