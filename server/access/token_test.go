@@ -33,7 +33,7 @@ type signer struct {
 	private *ecdsa.PrivateKey
 }
 
-func newSigner(t *testing.T, id string) *signer {
+func newSigner(t testing.TB, id string) *signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -48,12 +48,12 @@ func (s *signer) public() jose.JSONWebKey {
 
 type claims = map[string]any
 
-func (s *signer) sign(t *testing.T, c claims) string {
+func (s *signer) sign(t testing.TB, c claims) string {
 	t.Helper()
 	return signed(t, jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: s.private, KeyID: s.id}}, c)
 }
 
-func signed(t *testing.T, key jose.SigningKey, c claims) string {
+func signed(t testing.TB, key jose.SigningKey, c claims) string {
 	t.Helper()
 	payload, err := json.Marshal(c)
 	if err != nil {
@@ -216,6 +216,27 @@ func TestAnIssuerOutsideTheCluster(t *testing.T) {
 	nameless := s.sign(t, claims{"iss": "https://login.example.org", "aud": "fleet", "exp": noon + 60, "sub": "car-1"})
 	if _, err := a.identify(t.Context(), server.Credentials{Password: []byte(nameless)}); err == nil {
 		t.Error("a token without the claim is somebody")
+	}
+}
+
+// BenchmarkArrival is what a client's credential costs: nobody is asked.
+func BenchmarkArrival(b *testing.B) {
+	s := newSigner(b, "k1")
+	a := verifier(func() time.Time { return time.Unix(noon, 0) })
+	k := newKeys(func(context.Context) (published, error) {
+		return published{testIssuer, []jose.JSONWebKey{s.public()}}, nil
+	},
+		time.Now, slog.New(slog.DiscardHandler), func(error) {})
+	if err := k.refresh(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	a.issuers = []*issuer{{name: "test", keys: k, audience: "rollcall", identify: bound}}
+	c := server.Credentials{Password: []byte(s.sign(b, usual(nil)))}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.identify(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
