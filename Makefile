@@ -22,6 +22,8 @@ ENGINE ?= docker
 IMAGE  ?= rollcall:dev
 # Arguments for `make demo`.
 ARGS   ?=
+# How long each part is away in `make failstatic`.
+FOR    ?= 5m
 
 .DEFAULT_GOAL := help
 
@@ -78,6 +80,10 @@ compiler:
 .PHONY: test
 test: compiler lint vet verify-generated ## Everything, with -race, against a real etcd and kube-apiserver.
 	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+.PHONY: failstatic
+failstatic: ## Every part of an installation away for 5 minutes, one after the other (FOR=20s is quicker).
+	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" go test ./test/failstatic -count 1 -v -timeout 2h -args -for $(FOR)
 
 .PHONY: bench
 bench: ## Every benchmark.

@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/internal/store"
@@ -91,6 +93,7 @@ func Start(ctx context.Context, cfg Config) (*Installation, error) {
 		return w, err
 	}
 	klog.SetLogger(klog.NewKlogr().V(9)) // client-go's own notes are of no interest here
+	log.SetLogger(logr.Discard())
 	return w, w.start(ctx)
 }
 

@@ -126,7 +126,11 @@ func (w *Installation) StartController(i int) error {
 	name := ControllerName(i)
 	return w.Spawn(name, nil, "controller", "--id", name, "--namespace", Namespace,
 		"--etcd", w.cfg.Etcd(name, w.Etcd.Endpoint()), "--kubeconfig", w.kube["rollcall-controller"],
-		"--http", fmt.Sprintf("%s:%d", w.block.controller(i), w.block.http))
+		"--http", w.controllerHTTP(i))
+}
+
+func (w *Installation) controllerHTTP(i int) string {
+	return fmt.Sprintf("%s:%d", w.block.controller(i), w.block.http)
 }
 
 // Spawn runs rollcall as a process of its own, called name; its log is a file.
@@ -176,7 +180,16 @@ func (w *Installation) AnswerDelay(ctx context.Context, i int, delay time.Durati
 
 // ServerMetric reads a metric of the i-th server, by its whole name with labels.
 func (w *Installation) ServerMetric(ctx context.Context, i int, name string) (float64, error) {
-	raw, err := w.ask(ctx, http.MethodGet, "http://"+w.serverHTTP(i)+"/metrics")
+	return w.metric(ctx, w.serverHTTP(i), name)
+}
+
+// ControllerMetric is the same of the i-th controller.
+func (w *Installation) ControllerMetric(ctx context.Context, i int, name string) (float64, error) {
+	return w.metric(ctx, w.controllerHTTP(i), name)
+}
+
+func (w *Installation) metric(ctx context.Context, address, name string) (float64, error) {
+	raw, err := w.ask(ctx, http.MethodGet, "http://"+address+"/metrics")
 	if err != nil {
 		return 0, err
 	}
