@@ -208,7 +208,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	}
 	if !p.probe {
 		s.recorder.Online(record.Arrival{
-			Key: p.key(), Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: reasonLeft(c.User),
+			Key: p.key(), Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: p.left(c.User),
 			Session: store.Session{Principal: principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds()},
 		})
 		if !s.table.Holds(attached.Session, attached.Arrival) {
@@ -258,6 +258,16 @@ func property(users []mqtt.User, name string) string {
 		}
 	}
 	return ""
+}
+
+// left is why a client left its last server, as far as that counts. That answers
+// were late an agent has said already, as an observer: it is no other witness.
+func (p *peer) left(users []mqtt.User) string {
+	why := reasonLeft(users)
+	if why == wire.LeftLate && p.presence.Kind != Clients {
+		return wire.LeftBroken
+	}
+	return why
 }
 
 // reasonLeft is why a client left its last server, empty where it doesn't say.

@@ -13,8 +13,8 @@ type beat struct {
 	online bool
 	// seen is when online last changed, here.
 	seen time.Time
-	// server ("namespace/name") that says so.
-	server string
+	// server ("namespace/name") that says so, and its incarnation.
+	server, incarnation string
 }
 
 // agentOf is the node in the client id of an agent's session, "<node>:<number>".
@@ -54,7 +54,7 @@ func (b *Book) UpdateBeats(u store.Update[store.SessionKey, store.Session]) {
 		if b.beats[node] == nil {
 			b.crew++
 		}
-		remember(b.beats, node, k.Client, beat{online: !s.Offline, seen: seen, server: s.Server})
+		remember(b.beats, node, k.Client, beat{online: !s.Offline, seen: seen, server: s.Server, incarnation: s.Incarnation})
 	}
 	for _, k := range u.Deleted {
 		b.leave(agentOf(k.Client), k.Client)
@@ -102,12 +102,33 @@ func (b *Book) Agents() map[string]bool {
 	return all
 }
 
-// online tells whether a node's agent has a session. The caller holds mu.
+// deserted is how long a session counts after the server that held it was lost:
+// an agent that lives has come to another by then.
+const deserted = 2 * time.Second
+
+// online tells whether a node's agent has a session, on a server that can tell.
+// Else who died together with both its servers would stay online for ever, and
+// its last word would count. The caller holds mu.
 func (b *Book) online(node string) bool {
 	for _, s := range b.beats[node] {
-		if s.online {
+		if lost := b.lost(s); s.online && (lost.IsZero() || b.now().Sub(lost) < deserted) {
 			return true
 		}
 	}
 	return false
+}
+
+// lost is since when the server that holds a session is gone; zero: it is there,
+// or nothing is known of it. The caller holds mu.
+func (b *Book) lost(s beat) time.Time {
+	holder := b.servers[s.server]
+	switch {
+	case holder == nil:
+		return time.Time{}
+	case holder.record.Incarnation != s.incarnation:
+		return holder.former[s.incarnation]
+	case holder.live:
+		return time.Time{}
+	}
+	return holder.changed
 }

@@ -90,6 +90,37 @@ func TestTheClientsWordIsForgottenAfterItsWindow(t *testing.T) {
 	late(0)
 }
 
+func TestWhoDiesWithItsServersIsNotOnline(t *testing.T) {
+	b, c := newBook()
+	b.UpdateServers(store.Update[string, store.Server]{Reset: true, Put: map[string]store.Server{
+		"im/a": record("a1", 1, nil), "im/b": record("b1", 1, nil),
+	}})
+	b.UpdateBeats(store.Update[store.SessionKey, store.Session]{Reset: true, Put: map[store.SessionKey]store.Session{
+		{Client: "n1:0"}: {Server: "im/a", Incarnation: "a1"}, {Client: "n1:1"}: {Server: "im/b", Incarnation: "b1"},
+	}})
+	b.UpdateObservations(store.Update[store.ObservationKey, store.Observation]{Reset: true, Put: map[store.ObservationKey]store.Observation{
+		{Server: "im/c", Observer: "n1"}: {Observation: wire.Observation{Band: wire.BandOK}},
+	}})
+	online := func(what string, want bool) {
+		t.Helper()
+		if o := b.Observations("im/c", []verdict.Observer{{Name: "n1"}}); o[0].Online != want {
+			t.Errorf("%s: online is %v", what, o[0].Online)
+		}
+	}
+	online("both its servers live", true)
+	put(b, nil, "im/a")
+	c.pass(time.Minute)
+	online("one is left", true)
+	put(b, map[string]store.Server{"im/b": record("b2", 0, nil)})
+	online("the other was restarted just now", true)
+	c.pass(deserted)
+	online("it has come to no other", false)
+	b.UpdateBeats(store.Update[store.SessionKey, store.Session]{Put: map[store.SessionKey]store.Session{
+		{Client: "n1:1"}: {Server: "im/b", Incarnation: "b2"},
+	}})
+	online("it has come back", true)
+}
+
 func TestSeenIsWhenABandChangedHere(t *testing.T) {
 	b, c := newBook()
 	key := store.ObservationKey{Server: "im/a", Observer: "n1"}
