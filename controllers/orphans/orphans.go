@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,9 @@ type Keeper struct {
 	declared prometheus.Counter
 	// seen is what was found of each loss. Only the goroutine of Run touches it.
 	seen map[loss]*finding
+	// rewound is when the store last turned out to have lost history, in
+	// nanoseconds of the Unix epoch; 0: never.
+	rewound atomic.Int64
 }
 
 // loss is the end of one life of a server; incarnation "" stands for every one.
@@ -75,6 +79,7 @@ func New(cfg Config) (*Keeper, error) {
 		Name: "rollcall_orphans_offline_total",
 		Help: "Clients declared offline because their server was lost and they came to no other.",
 	})}
+	cfg.Store.OnRewind(func() { k.rewound.Store(cfg.Now().UnixNano()) })
 	return k, cfg.Registerer.Register(k.declared)
 }
 
@@ -131,6 +136,14 @@ func (k *Keeper) look(t *lead.Tenure, r *judge.Result) error {
 // lease that ended is not enough, for its server may go on answering.
 func (k *Keeper) losses(r *judge.Result) map[loss]time.Time {
 	all := map[loss]time.Time{}
+	defer func() {
+		// While the store was away, or since it has lost history, a client may have
+		// come to another server that could not say so yet: it needs one more beat.
+		from := later(r.World.StoreBack, k.lastRewind())
+		for l, since := range all {
+			all[l] = later(since, from)
+		}
+	}()
 	for server, s := range r.Servers {
 		_, exists := r.Pod(server)
 		v := verdictOn(r, server)
@@ -146,6 +159,13 @@ func (k *Keeper) losses(r *judge.Result) map[loss]time.Time {
 		}
 	}
 	return all
+}
+
+func (k *Keeper) lastRewind() time.Time {
+	if at := k.rewound.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 func verdictOn(r *judge.Result, server string) verdict.Verdict {

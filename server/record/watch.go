@@ -67,9 +67,10 @@ func (r *Recorder) changed(c store.KeyedSession) {
 			}
 			// Ours, of a client that is not here: a write whose outcome was
 			// unknown has come through after all.
+			// Or etcd was restored, and the client may be elsewhere (silent).
 			e = r.entries.add(c.Key)
 			e.set(*c.Session)
-			e.lastSeen = c.Session.Since
+			e.lastSeen, e.silent = c.Session.Since, true
 		}
 		e.seen(r.found(e, c.Revision, c.Revision, c.Session))
 		return e
@@ -84,6 +85,9 @@ func (r *Recorder) verify(ctx context.Context, history uint32) {
 	r.mu.Lock()
 	rewound := history != r.history
 	r.history, r.watched = history, 0
+	if rewound {
+		r.back = time.Now() // what others know is not all there yet
+	}
 	r.cfg.Logger.Info("Changes of sessions may have been missed, all that are held here are read again",
 		"sessions", r.entries.len(), "historyLost", rewound)
 	for e := range r.entries.each() {

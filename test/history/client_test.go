@@ -94,12 +94,17 @@ func (m *member) close(c **conn) {
 }
 
 func (m *member) dial(l *life) (*conn, error) {
+	return dial(m.w.record, l, m.name, interval)
+}
+
+// dial connects a client that promises a beat every so many seconds.
+func dial(r *recorder, l *life, client string, seconds byte) (*conn, error) {
 	raw, err := net.DialTimeout("tcp", l.addr, answerWithin)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, record: m.w.record, server: l.number}
-	if err := errors.Join(c.send(m.name, connect(m.name)), c.answer([]byte{0x20, 2, 0, 0})); err != nil {
+	c := &conn{Conn: raw, record: r, server: l.number}
+	if err := errors.Join(c.send(client, connect(client, seconds)), c.answer([]byte{0x20, 2, 0, 0})); err != nil {
 		c.end(true)
 		return nil, err
 	}
@@ -152,13 +157,16 @@ func (c *conn) end(own bool) {
 	c.pending = nil
 }
 
-// connect is a CONNECT of version 3.1.1 that promises a beat every 2 s.
-func connect(client string) []byte {
+// interval is what members promise, in seconds.
+const interval = 2
+
+// connect is a CONNECT of version 3.1.1.
+func connect(client string, seconds byte) []byte {
 	text := func(b []byte, s string) []byte {
 		return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 	}
 	b := text(nil, "MQTT")
-	b = append(b, 4, 0x82, 0, 2) // version, user name and clean session, keep alive
+	b = append(b, 4, 0x82, 0, seconds) // version, user name and clean session, keep alive
 	b = text(text(b, client), presence)
 	return append([]byte{0x10, byte(len(b))}, b...)
 }

@@ -129,6 +129,13 @@ func (w *world) records(opts ...clientv3.OpOption) (map[string]store.Session, ma
 	return sessions, revisions, nil
 }
 
+// isAt tells whether a client is recorded online at a server.
+func (w *world) isAt(client string, l *life) bool {
+	sessions, _, err := w.records()
+	s := sessions[client]
+	return err == nil && !s.Offline && s.Incarnation == w.record.incarnation(l.number)
+}
+
 // save makes a copy of etcd, all of whose records have been recorded.
 func (w *world) save() storetest.Copy {
 	c := w.etcd.Save()
