@@ -30,6 +30,7 @@ type book struct {
 type known struct {
 	record    record
 	live      bool
+	gone      time.Duration // when it last ceased to be live
 	well      baseline
 	wellFrom  int
 	writes    int
@@ -129,7 +130,7 @@ func (b *book) putServer(i int, r record) {
 	}
 }
 
-func (b *book) leaseGone(i int) { b.known[i].live = false }
+func (b *book) leaseGone(i int) { b.known[i].live, b.known[i].gone = false, b.c.w.now }
 
 func (b *book) putDirective(i int, d *directive) {
 	k := &b.known[i]
@@ -214,8 +215,18 @@ func (b *book) settle(i int) {
 	}
 }
 
-// online tells whether a node's agent has a session.
-func (b *book) online(node int) bool { return b.beats[2*node].online || b.beats[2*node+1].online }
+// deserted is that of controllers/evidence.
+const deserted = 2 * time.Second
+
+// online tells whether a node's agent has a session, on a server that can tell.
+func (b *book) online(node int) bool {
+	for _, x := range b.beats[2*node : 2*node+2] {
+		if k := &b.known[x.server]; x.online && (k.live || k.record.life == 0 || b.c.w.now-k.gone < deserted) {
+			return true
+		}
+	}
+	return false
+}
 
 // complete fills in what follows from other evidence.
 func (b *book) complete(nodes, servers map[string]verdict.Verdict) {

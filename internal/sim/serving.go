@@ -103,6 +103,9 @@ func (s *server) took(c *client, arrival int32, life int, why reason) {
 		c.offline = false
 	} else if was != 0 && was != life {
 		t := s.from[was]
+		if c.agent && why == leftLate {
+			why = leftBroken // it has said so already, as an observer
+		}
 		switch why {
 		case leftDirected:
 			t.directive++
