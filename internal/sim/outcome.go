@@ -44,7 +44,11 @@ func (f *fault) String() string {
 	if f.kind == kindNode {
 		what = nodeName(f.subject)
 	}
-	return fmt.Sprintf("%s from %.3fs to %.3fs", what, f.begin.Seconds(), f.end.Seconds())
+	until := "the end"
+	if f.end >= 0 {
+		until = fmt.Sprintf("%.3fs", f.end.Seconds())
+	}
+	return fmt.Sprintf("%s from %.3fs to %s", what, f.begin.Seconds(), until)
 }
 
 // tally counts the verdicts of one judge.

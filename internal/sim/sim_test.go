@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
 func named(t testing.TB, name string) *Scenario {
@@ -177,22 +180,39 @@ func TestTheQueueKeepsTheOrderOfEvents(t *testing.T) {
 	}
 }
 
-// BenchmarkJudgement is verdict and plan for 1,000 servers and 5,000 nodes, in
-// the form in which a controller has them: the bar is 10 ms.
+// BenchmarkJudgement is verdict and plan for 1,000 servers and 5,000 nodes: the
+// bar is 10 ms. BenchmarkTurn is that with what the model adds.
 func BenchmarkJudgement(b *testing.B) {
+	c := large(b)
+	vw, brake := c.world(), c.servers.Brake.Or(c.nodes.Brake)
+	servers, nodes := c.servers, c.nodes
+	b.ReportAllocs()
+	for b.Loop() {
+		nodes = verdict.Nodes(vw, c.book.nodes, nodes.Verdicts, nodes.Brake)
+		servers = verdict.Servers(vw, c.w.policy, c.book.servers, servers.Verdicts, servers.Brake)
+		plan.Failovers(vw.Now, c.w.planPolicy, brake, c.fleet, c.active)
+	}
+}
+
+func BenchmarkTurn(b *testing.B) {
+	c := large(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.judge()
+	}
+}
+
+func large(b *testing.B) *controller {
 	set := DefaultSetting()
-	set.Servers, set.Nodes, set.Clients, set.Mode = 1000, 5000, 0, "Automatic"
+	set.Servers, set.Nodes, set.Clients = 1000, 5000, 0
 	if err := set.validate(); err != nil {
 		b.Fatal(err)
 	}
 	w := newWorld(set, 1, true)
 	w.run(4 * time.Second)
 	c := w.controllers[0]
-	if !c.leading() || c.servers.Brake.Frozen {
+	if !c.leading() || c.servers.Brake.Frozen || len(c.fleet) == 0 {
 		b.Fatal("the controller is not ready")
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		c.judge()
-	}
+	return c
 }
