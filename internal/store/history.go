@@ -53,8 +53,8 @@ func (h *history) turned() <-chan struct{} {
 // began, or it is another cluster that answers. Then etcd was wiped, or restored
 // from a backup, and every watch must begin again.
 //
-// A backup that was restored under the same cluster token, and has got past the
-// revision known here before this process asked again, does not show.
+// A backup that has got past the revision known here, under the same cluster
+// token, does not show by that: see canary.
 func (h *history) another(known, rev int64, cluster uint64, number uint32) bool {
 	was := h.cluster.Load()
 	if was == 0 && cluster != 0 {
@@ -136,6 +136,7 @@ func (s *Store) seeUnary(ctx context.Context, method string, req, reply any, cc 
 		if strings.HasPrefix(method, "/etcdserverpb.KV/") && s.history.another(known, rev, cluster, number) {
 			s.rewind(known, rev, cluster, number)
 		}
+		s.recognise(ctx)
 		s.history.see(rev, number)
 	}
 	return nil

@@ -95,6 +95,7 @@ func (s *Store) writeSessions(ctx context.Context, op string, writes []SessionWr
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
+	history := s.Rewinds()
 	for again := true; ; again = false {
 		ops, leases, err := s.sessionOps(ctx, writes)
 		if err != nil {
@@ -110,7 +111,7 @@ func (s *Store) writeSessions(ctx context.Context, op string, writes []SessionWr
 		})
 		switch {
 		case err == nil:
-			return s.sessionResults(writes, resp), nil
+			return s.sessionResults(writes, resp, history), nil
 		case !errors.Is(err, rpctypes.ErrLeaseNotFound):
 			return nil, err
 		}
@@ -169,7 +170,7 @@ func (s *Store) sessionOps(ctx context.Context, writes []SessionWrite) ([]client
 	return ops, leases, nil
 }
 
-func (s *Store) sessionResults(writes []SessionWrite, resp *clientv3.TxnResponse) []SessionResult {
+func (s *Store) sessionResults(writes []SessionWrite, resp *clientv3.TxnResponse, history uint32) []SessionResult {
 	results := make([]SessionResult, len(writes))
 	won := 0
 	for i := range writes {
@@ -177,6 +178,9 @@ func (s *Store) sessionResults(writes []SessionWrite, resp *clientv3.TxnResponse
 		if one.Succeeded {
 			results[i] = SessionResult{Won: true, Revision: resp.Header.Revision, AsOf: resp.Header.Revision}
 			won++
+			if !writes[i].Delete {
+				s.canary.witness(history, sessionPath(writes[i].Key), resp.Header.Revision)
+			}
 			continue
 		}
 		results[i] = s.sessionFound(one.Responses[0].GetResponseRange().Kvs, resp.Header.Revision)

@@ -84,6 +84,7 @@ type Store struct {
 
 	pulse    pulse
 	history  history
+	canary   canary
 	watching atomic.Int64 // how many watches run
 
 	buckets    buckets
@@ -121,6 +122,7 @@ func open(ctx context.Context, cfg Config, clock func() time.Time) (*Store, erro
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: dialBackoff, MinConnectTimeout: requestTimeout}),
 			grpc.WithChainUnaryInterceptor(s.seeUnary),
 			grpc.WithChainStreamInterceptor(s.seeStream),
+			grpc.WithStatsHandler(&s.canary),
 		},
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -144,6 +145,7 @@ func (s *Store) follow(ctx context.Context, f follower) {
 func (s *Store) followOnce(ctx context.Context, f follower, turned <-chan struct{}, next *int64) error {
 	ctx, cancel := context.WithCancel(s.watchContext(ctx))
 	defer cancel()
+	history := s.Rewinds()
 	responses := s.client.Watch(ctx, f.root, clientv3.WithPrefix(), clientv3.WithRev(*next), clientv3.WithProgressNotify())
 	for {
 		var resp clientv3.WatchResponse
@@ -167,6 +169,7 @@ func (s *Store) followOnce(ctx context.Context, f follower, turned <-chan struct
 		rev := resp.Header.Revision
 		if n := len(resp.Events); n > 0 {
 			rev = resp.Events[n-1].Kv.ModRevision // more may be on its way
+			s.witness(history, resp.Events)
 		} else if !resp.IsProgressNotify() {
 			continue
 		}
@@ -175,6 +178,16 @@ func (s *Store) followOnce(ctx context.Context, f follower, turned <-chan struct
 		}
 		f.changes(rev, resp.Events)
 		*next = rev + 1
+	}
+}
+
+// witness takes note of the latest of these changes that can be asked for.
+func (s *Store) witness(history uint32, events []*clientv3.Event) {
+	for _, e := range slices.Backward(events) {
+		if e.Type == mvccpb.Event_PUT {
+			s.canary.witness(history, string(e.Kv.Key), e.Kv.ModRevision)
+			return
+		}
 	}
 }
 
@@ -189,6 +202,7 @@ func (s *Store) watchContext(ctx context.Context) context.Context {
 // list calls each with all records under root, as they were at one revision.
 func (s *Store) list(ctx context.Context, root string, each func(*mvccpb.KeyValue)) (int64, error) {
 	var rev int64
+	history := s.Rewinds()
 	end := clientv3.GetPrefixRangeEnd(root)
 	for from := root; ; {
 		got, err := s.get(ctx, opList, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(rev))
@@ -199,6 +213,7 @@ func (s *Store) list(ctx context.Context, root string, each func(*mvccpb.KeyValu
 			rev = got.Header.Revision
 		}
 		for _, kv := range got.Kvs {
+			s.canary.witness(history, string(kv.Key), kv.ModRevision)
 			each(kv)
 		}
 		if !got.More || len(got.Kvs) == 0 {
