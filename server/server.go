@@ -75,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.Store.OnRewind(s.clock.Distrust) // what a packet proved was against revisions that are lost
 	if err := s.listen(); err != nil {
-		s.Close()
+		_ = s.Close()
 		return nil, err
 	}
 	s.metrics = newMetrics(s, cfg.Registerer)
@@ -137,7 +137,7 @@ const endWithin = 3 * time.Second
 // Run serves until the context ends. Then its clients are told to go elsewhere
 // (0x8B), and its record is given up; their sessions are others' to take over.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, work := errgroup.WithContext(work)

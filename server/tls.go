@@ -106,12 +106,12 @@ func (l *secureLink) finish() {
 		l.abort()
 		return
 	}
-	l.plain.SetReadDeadline(time.Now().Add(finishWithin))
+	_ = l.plain.SetReadDeadline(time.Now().Add(finishWithin))
 }
 
 func (l *secureLink) abort() {
 	_ = l.plain.SetLinger(0)
-	l.plain.Close()
+	_ = l.plain.Close()
 }
 
 func (l *secureLink) remote() string { return l.plain.RemoteAddr().String() }

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -177,7 +178,7 @@ func TestServiceAccountsOfACluster(t *testing.T) {
 	if may("other", other) {
 		t.Error("who was granted nothing may connect")
 	}
-	if _, err := in.enter("app-1", elsewhere); err != server.ErrCredentials {
+	if _, err := in.enter("app-1", elsewhere); !errors.Is(err, server.ErrCredentials) {
 		t.Errorf("a token for somebody else: %v", err)
 	}
 	node := func(client, token string) server.Rights {

@@ -69,7 +69,7 @@ func (a *Access) keysOf(label string, fetch func(context.Context) (published, er
 // it is bound to.
 func bound(p payload) (identity, error) {
 	of := func(path ...string) string {
-		var at any = p.all["kubernetes.io"]
+		at := p.all["kubernetes.io"]
 		for _, name := range path {
 			object, _ := at.(map[string]any)
 			at = object[name]

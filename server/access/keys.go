@@ -55,12 +55,9 @@ func newKeys(fetch func(context.Context) (published, error), now func() time.Tim
 
 // run fetches until the context ends.
 func (k *keys) run(ctx context.Context) error {
-	for failures := 0; ; {
+	for failures := 0; ctx.Err() == nil; {
 		wait := refreshEvery
-		if err := k.refresh(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err := k.refresh(ctx); err != nil && ctx.Err() == nil {
 			k.log.Warn("Keys could not be fetched, those before stay", "error", err)
 			wait = rand.N(min(minRetry<<min(failures, 10), maxRetry)) + minRetry/2
 			failures++
@@ -70,13 +67,12 @@ func (k *keys) run(ctx context.Context) error {
 		again := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			again.Stop()
-			return nil
 		case <-again.C:
 		case <-k.asked:
-			again.Stop()
 		}
+		again.Stop()
 	}
+	return nil
 }
 
 func (k *keys) refresh(ctx context.Context) error {

@@ -63,8 +63,10 @@ func TestKeysRotate(t *testing.T) {
 		}
 		check := func(what string, err error, want error) {
 			t.Helper()
-			var r *refusal
-			if want == nil && err != nil || want != nil && !errors.Is(err, want) && !(errors.As(err, &r) && want == errRefused) {
+			if r := (*refusal)(nil); errors.As(err, &r) {
+				err = errRefused
+			}
+			if !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", what, err, want)
 			}
 		}
