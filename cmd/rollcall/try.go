@@ -23,6 +23,7 @@ func tryCommand() *cobra.Command {
 	var o struct {
 		common
 		kubeOptions
+		tlsClientOptions
 		presence, id string
 		servers      []string
 		tokenFile    string
@@ -34,6 +35,7 @@ func tryCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c checks
 			o.common.check(&c)
+			o.tlsClientOptions.check(&c)
 			c.addresses("servers", o.servers)
 			namespace, name, err := wire.ParseUserName(o.presence)
 			if err != nil {
@@ -53,12 +55,16 @@ func tryCommand() *cobra.Command {
 			if err := v1alpha1.AddToScheme(scheme); err != nil {
 				return err
 			}
+			log := o.logger()
 			t := trial{presence: kube.ObjectKey{Namespace: namespace, Name: name}}
 			t.config = client.Config{
-				Servers: o.servers, Presence: o.presence, ClientID: o.id, Interval: 2 * time.Second, Logger: o.logger(),
+				Servers: o.servers, Presence: o.presence, ClientID: o.id, Interval: 2 * time.Second, Logger: log,
 			}
 			if o.tokenFile != "" {
 				t.config.Token = token(o.tokenFile)
+			}
+			if t.config.Dialer, err = o.dialer(log); err != nil {
+				return err
 			}
 			if err := t.config.Validate(); err != nil {
 				return err
@@ -76,6 +82,7 @@ func tryCommand() *cobra.Command {
 	f := cmd.Flags()
 	o.common.flags(f)
 	o.kubeOptions.flags(f)
+	o.tlsClientOptions.flags(f)
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.presence, "presence", "", "the Presence of clients to be counted in, `namespace/name`")
 	f.StringVar(&o.id, "id", hostname, "the client's `name`")

@@ -6,6 +6,11 @@ cluster already. Every sentence says what to change. */}}
 {{- if and $e.endpoints $e.ephemeral -}}
 {{- fail "etcd.endpoints names an etcd of your own, and etcd.ephemeral asks for one of the chart's: give only one of the two" -}}
 {{- end -}}
+{{- range $e.endpoints -}}
+{{- if not (regexMatch "^https?://[^\\s/]+:[0-9]+$" .) -}}
+{{- fail (printf "etcd.endpoints has %q: write https://host:port" .) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $e.tls.secretName (not $e.endpoints) -}}
 {{- fail "etcd.tls.secretName is for an etcd of your own: give etcd.endpoints too, or leave it out (the chart's etcd gets its certificates by itself)" -}}
 {{- end -}}
@@ -20,6 +25,16 @@ cluster already. Every sentence says what to change. */}}
 {{- if lt (mul 5 (include "rollcall.bytes" $e.storage.size | int64)) (mul 6 $quota) -}}
 {{- fail (printf "etcd.storage.size is %s, too little for a database of up to %s (etcd.quota) and its log: make it a fifth larger than the quota at least, or lower the quota" $e.storage.size $e.quota) -}}
 {{- end -}}
+{{- end -}}
+{{- $a := .Values.access -}}
+{{- if and $a.jwt.issuer (not (and $a.jwt.audience $a.jwt.keys $a.jwt.claim)) -}}
+{{- fail "access.jwt.issuer needs access.jwt.audience, access.jwt.keys and access.jwt.claim too" -}}
+{{- end -}}
+{{- if and (not $a.jwt.issuer) (or $a.jwt.audience $a.jwt.keys) -}}
+{{- fail "access.jwt.audience and access.jwt.keys do nothing without access.jwt.issuer: give it too" -}}
+{{- end -}}
+{{- if and $a.clientCertificates.secretName (not $s.tls.enabled) -}}
+{{- fail "access.clientCertificates.secretName needs TLS: set server.tls.enabled=true" -}}
 {{- end -}}
 {{- if and (eq $s.perPod.type "LoadBalancer") (not $s.advertise) (not $s.perPod.host) -}}
 {{- fail "server.perPod.type is LoadBalancer, whose addresses nobody knows beforehand: set server.perPod.host to a name for each server, with $(POD_NAME) in it, and let DNS have it" -}}

@@ -1,5 +1,48 @@
 {{/* Addresses of servers. */}}
 
+{{/* The one port for clients: all of them speak TLS, or none does, for a server tells
+them one address of another. */}}
+{{- define "rollcall.server.port" -}}
+{{- ternary 8883 1883 .Values.server.tls.enabled -}}
+{{- end -}}
+
+{{- define "rollcall.server.clientAddress" -}}
+{{- printf "%s:%s" (include "rollcall.clientHost" .) (include "rollcall.server.port" .) -}}
+{{- end -}}
+
+{{/* Flags of a part that comes to servers. Agents come to pods by their IPs, which no
+certificate is for: every server's is for the Service's name. */}}
+{{- define "rollcall.tlsClientFlags" -}}
+{{- if .Values.server.tls.enabled -}}
+- --tls
+- --tls-ca=/etc/rollcall/tls/ca.crt
+- --tls-server-name={{ include "rollcall.clientHost" . }}
+{{- if not .Values.access.clientCertificates.secretName }}
+- --tls-cert=/etc/rollcall/tls/tls.crt
+- --tls-key=/etc/rollcall/tls/tls.key
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "rollcall.accessFlags" -}}
+{{- with .Values.access }}
+- --service-accounts
+- --audience={{ .audience }}
+{{- if .anonymous }}
+- --anonymous
+{{- end }}
+{{- if .jwt.issuer }}
+- --jwt-issuer={{ .jwt.issuer }}
+- --jwt-audience={{ .jwt.audience }}
+- --jwt-keys={{ .jwt.keys }}
+- --jwt-claim={{ .jwt.claim }}
+{{- with .jwt.groupsClaim }}
+- --jwt-groups-claim={{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* The address that one server tells to clients. */}}
 {{- define "rollcall.server.advertise" -}}
 {{- $perPod := .Values.server.perPod -}}
@@ -9,9 +52,9 @@
 {{- /* The last digit is the server's number: checks.yaml sees to it that there is one. */ -}}
 {{- printf "%s:%s$(POD_INDEX)" (default "$(HOST_IP)" $perPod.host) ($perPod.nodePortBase | int | toString | trimSuffix "0") -}}
 {{- else if eq $perPod.type "LoadBalancer" -}}
-{{- printf "%s:1883" $perPod.host -}}
+{{- printf "%s:%s" $perPod.host (include "rollcall.server.port" .) -}}
 {{- else -}}
-{{- printf "$(POD_NAME).%s:1883" (include "rollcall.host" (list . "server")) -}}
+{{- printf "$(POD_NAME).%s:%s" (include "rollcall.host" (list . "server")) (include "rollcall.server.port" .) -}}
 {{- end -}}
 {{- end -}}
 
