@@ -316,7 +316,7 @@ func (a *agent) rank(server, half int) int {
 	switch o := a.sessions[1-half]; {
 	case s.place == a.place:
 		return 2
-	case o.state == clientOnline && o.server == int32(server), o.state == clientDialling && len(o.tried) > 0 && o.server32() == int32(server):
+	case o.state == clientOnline && o.server == int32(server), o.state == clientDialling && len(o.tried) > 0 && o.dialled() == int32(server):
 		return 1
 	}
 	return 0

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/verdict"
-	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 const (
@@ -281,14 +280,4 @@ func (b *book) complete(nodes, servers map[string]verdict.Verdict) {
 		e.LeftLate, e.LeftBroken = lately.late, lately.broken
 		e.Sessions, e.QueueDelay = k.well.clients, k.record.queueDelay
 	}
-}
-
-// ok: whether every observer of a server gets answers in time.
-func (b *book) ok(i int) bool {
-	for _, o := range b.servers[i].Observations {
-		if o.Band != string(wire.BandOK) {
-			return false
-		}
-	}
-	return true
 }

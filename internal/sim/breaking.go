@@ -33,7 +33,7 @@ func (w *world) doStop(s *Step, who []int) {
 	w.faulty(s, who, func(sv *server) { sv.stop() }, func(sv *server) {
 		sv.woke = w.now
 		sv.resume()
-		sv.again()
+		sv.touch()
 	})
 }
 
@@ -367,6 +367,3 @@ func (w *world) doPause(s *Step, _ []int) {
 	w.paused = true
 	w.after(min(s.lasts(), 24*time.Hour), func() { w.paused = false })
 }
-
-// again lets a server that was stopped go on with what its timers owed.
-func (s *server) again() { s.touch() }

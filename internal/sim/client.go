@@ -116,12 +116,12 @@ func (c *client) handle(kind int, arg int64) {
 		c.tried = c.tried[:0]
 		c.seek()
 	case clientGiveUp:
-		c.failed(c.server32())
+		c.failed(c.dialled())
 	}
 }
 
 // dialled is the server of the present attempt.
-func (c *client) server32() int32 { return c.tried[len(c.tried)-1] }
+func (c *client) dialled() int32 { return c.tried[len(c.tried)-1] }
 
 func (c *client) schedule() {
 	share := 1 + c.cfg.jitter*(2*c.w.rnd.Float64()-1)
@@ -251,7 +251,7 @@ func (c *client) broken(gen uint32) {
 		c.refs = c.refs[:0]
 		c.leave(leftBroken)
 	case clientDialling:
-		c.failed(c.server32())
+		c.failed(c.dialled())
 	}
 }
 

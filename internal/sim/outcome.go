@@ -7,7 +7,6 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/plan"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
-	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 // kindOf a subject of verdicts.
@@ -53,7 +52,6 @@ func (f *fault) String() string {
 
 // tally counts the verdicts of one judge.
 type tally struct {
-	faults []*fault
 	// Verdicts that were wrong, how long they stood, and how many subjects
 	// could have been judged wrongly for how long.
 	mistakes   int
@@ -154,8 +152,8 @@ func (o *outcome) loaded(s *server) {
 		return
 	}
 	mean := float64(o.w.set.Clients) / float64(o.serving)
-	n := 0
-	if n = len(s.sessions); o.w.rollcall {
+	n := len(s.sessions)
+	if o.w.rollcall {
 		n -= 2 * len(o.w.agents) / len(o.w.servers)
 	}
 	if mean >= 50 { // below, chance is all
@@ -370,12 +368,6 @@ func (o *outcome) admitted(server int) {
 func (o *outcome) ended(f *failover) {
 	if o.trace != nil {
 		o.trace.note(o.w.now, fmt.Sprintf("Failover of server-%d: %s, %d moved", f.server, f.outcome, f.moved))
-	}
-}
-
-func (o *outcome) band(p *prober, b wire.Band) {
-	if o.trace != nil {
-		o.trace.seen(o.w.now, p, b)
 	}
 }
 

@@ -3,8 +3,6 @@ package sim
 import (
 	"fmt"
 	"time"
-
-	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 // trace keeps what a plot needs.
@@ -17,7 +15,6 @@ type trace struct {
 	notes []note
 	bars  []span
 	open  map[key]int
-	bands map[string]string
 	said  string
 }
 
@@ -57,8 +54,6 @@ func (t *trace) blocked(at time.Duration, text string) {
 		t.note(at, "Blocked: "+text)
 	}
 }
-
-func (t *trace) seen(time.Duration, *prober, wire.Band) {}
 
 func (t *trace) verdict(at time.Duration, who string, kind kindOf, subject int, bad bool) {
 	if who != "rollcall" {

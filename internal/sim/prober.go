@@ -102,8 +102,8 @@ func (p *prober) step(f func(now time.Time)) {
 	if f != nil {
 		f(now)
 	}
-	asked := p.tick(now)
-	p.judge(now, asked)
+	p.tick(now)
+	p.judge(now)
 	p.post()
 }
 
@@ -126,12 +126,11 @@ func (p *prober) post() {
 
 func (p *prober) idle() bool { return p.current == nil && p.next == nil && !p.dialling }
 
-func (p *prober) tick(now time.Time) bool {
+func (p *prober) tick(now time.Time) {
 	if !p.judgement.Next.IsZero() && !now.Before(p.judgement.Next) {
 		p.sample(now)
 	}
-	asking := !now.Before(p.tickAt)
-	if asking {
+	if !now.Before(p.tickAt) {
 		if p.tickAt = p.tickAt.Add(probe.Interval); !p.tickAt.After(now) {
 			p.tickAt = now.Add(probe.Interval)
 		}
@@ -143,7 +142,6 @@ func (p *prober) tick(now time.Time) bool {
 	if p.idle() && !now.Before(p.retryAt) {
 		p.dial(now)
 	}
-	return asking
 }
 
 func (p *prober) doubt(now time.Time) {
@@ -348,7 +346,7 @@ func (p *prober) rotate(now time.Time) {
 }
 
 // judge forms an observation, and tells it if it says something new.
-func (p *prober) judge(now time.Time, _ bool) {
+func (p *prober) judge(now time.Time) {
 	p.judgement = p.evidence.Judge(p.limits, p.judgement, now)
 	j := &p.judgement
 	if j.Band == "" {
@@ -359,7 +357,6 @@ func (p *prober) judge(now time.Time, _ bool) {
 	if t.band == j.Band && t.life == p.life && over(t.queueDelay) == over(p.delay) {
 		return
 	}
-	p.a.w.out.band(p, j.Band)
 	*t = seen{server: p.server.id, slot: p.slot, band: j.Band, life: p.life, queueDelay: p.delay, detail: j.Detail}
 	t.answer = p.evidence.Median(max(p.limits.Window, time.Second), now)
 	p.a.tell(p.server.id)

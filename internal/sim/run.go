@@ -101,7 +101,7 @@ func Run(sc *Scenario, seed uint64, rivals bool) *Result {
 // Trace plays a scenario once, and keeps what a plot needs.
 func Trace(sc *Scenario, seed uint64) *Plot {
 	w := newWorld(sc.Setting, seed, true)
-	w.out.trace = &trace{w: w, every: max(sc.End/600, 50*time.Millisecond), bands: map[string]string{}}
+	w.out.trace = &trace{w: w, every: max(sc.End/600, 50*time.Millisecond)}
 	w.out.trace.sample()
 	w.play(sc.Steps)
 	w.run(sc.End)

@@ -17,8 +17,6 @@ const (
 	announceEvery = 100 * time.Millisecond
 	// connectRate is how many CONNECTs a second a server admits.
 	connectRate = 2000
-	// gapAfter is how long a process must not run to distrust its own clock.
-	gapAfter = time.Second
 	// vitalTick is the resolution of a server's word on its own queue.
 	vitalTick = 100 * time.Millisecond
 )

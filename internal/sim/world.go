@@ -100,7 +100,7 @@ func newWorld(set Setting, seed uint64, withRollcall bool) *world {
 	for i := range set.Clients {
 		c := &client{w: w, id: int32(i), cfg: &w.crowd, place: w.net.outside(i % set.Zones)}
 		w.clients = append(w.clients, c)
-		c.place0(w.servers[i%set.Servers])
+		c.settleOn(w.servers[i%set.Servers])
 	}
 	if w.rollcall = withRollcall; withRollcall {
 		w.populate()
@@ -114,8 +114,8 @@ func newWorld(set Setting, seed uint64, withRollcall bool) *world {
 	return w
 }
 
-// place0 puts a client on a server as if it had been there for long.
-func (c *client) place0(s *server) {
+// settleOn puts a client on a server as if it had been there for long.
+func (c *client) settleOn(s *server) {
 	c.slot, c.server, c.on, c.owner, c.table, c.state = int32(len(s.sessions)), int32(s.id), s.life, s.life, s.life, clientOnline
 	s.sessions = append(s.sessions, c)
 	s.count++
@@ -168,9 +168,8 @@ func (w *world) populate() {
 	for _, c := range w.controllers {
 		c.begin()
 	}
-	for i, s := range w.servers {
+	for _, s := range w.servers {
 		w.etcd.renewNow(s)
-		_ = i
 	}
 	for _, a := range w.agents {
 		first := a.place
@@ -184,7 +183,7 @@ func (w *world) populate() {
 			}
 			w.clients = append(w.clients, c)
 			a.sessions[half] = c
-			c.place0(w.servers[first%set.Servers])
+			c.settleOn(w.servers[first%set.Servers])
 			s := w.servers[first%set.Servers]
 			w.etcd.publish(func(b *book) { b.putBeat(a.place, half, true, s.id) })
 			first++
