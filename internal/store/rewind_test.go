@@ -28,9 +28,14 @@ func TestAHistoryThatIsLostIsToldBeforeAnythingOfTheNextOne(t *testing.T) {
 
 			var told []uint32 // Rewinds at each call
 			var at []int64
-			s.OnRewind(func() { told, at = append(told, s.Rewinds()), append(at, s.Revision()) })
+			all := make(chan struct{})
+			s.OnRewind(func() {
+				if told, at = append(told, s.Rewinds()), append(at, s.Revision()); len(told) == 2 {
+					close(all)
+				}
+			})
 			c.lose(etcd, saved)
-			until(t, "the store knows", func() bool { return s.Rewinds() == 1 })
+			closes(t, "who wants to know is told twice", all)
 			if len(told) != 2 || told[0] != 0 || told[1] != 1 || at[0] != high || at[1] >= high {
 				t.Errorf("told at rewinds %v, revisions %v; it was %d", told, at, high)
 			}

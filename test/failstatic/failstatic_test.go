@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,10 @@ import (
 	"github.com/rollcall-dev/rollcall/test/installation"
 )
 
-var away = flag.Duration("for", 20*time.Second, "how long each part is away; `make failstatic` takes 5m")
+var (
+	away = flag.Duration("for", 20*time.Second, "how long each part is away; `make failstatic` takes 5m")
+	only = flag.String("rows", "", "the rows of the table to try, a regular expression; empty: all")
+)
 
 const (
 	servers, agents, controllers = 3, 5, 2
@@ -119,9 +123,10 @@ func TestNobodyIsOfflineOrMovedBecauseAPartIsAway(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	rows := regexp.MustCompile(*only)
 	all := start(ctx, t)
 	for _, r := range table {
-		if !all.run(r) {
+		if rows.MatchString(r.name) && !all.run(r) {
 			break
 		}
 	}
