@@ -32,8 +32,8 @@ type epoll struct {
 
 // listenPlain is the carrier for plain TCP: loops of our own, as many as asked
 // for, one for every two processors where that is 0, none where it is negative.
-// Twice as many answer no more: the kernel does most of the work, and a loop that
-// is woken for each packet costs half as much again (docs/benchmarks.md).
+// With two loops on two busy processors a PINGREQ cost half as much CPU again
+// as with one; why was not isolated (docs/benchmarks.md).
 func listenPlain(address string, loops int, s *Server) (carrier, error) {
 	t, err := listenTCP(address, s.clock, s.cfg.Store)
 	if err != nil || loops < 0 {

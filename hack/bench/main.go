@@ -23,6 +23,7 @@ type plan struct {
 	rounds      int
 	beating     time.Duration // how long it pings
 	settle      time.Duration // before memory is read
+	warm        int           // clients that come and go before anything is measured
 	inFlight    int           // CONNECTs that await their answer
 	loops       int
 	percent     int
@@ -38,6 +39,7 @@ func main() {
 	flag.IntVar(&p.rounds, "rounds", 5, "how often every server is measured")
 	flag.DurationVar(&p.beating, "beating", 5*time.Second, "how long clients ping")
 	flag.DurationVar(&p.settle, "settle", 8*time.Second, "how long servers are left alone before their memory is read")
+	flag.IntVar(&p.warm, "warm", 200, "clients that come, ping and go before memory is read for the first time")
 	flag.IntVar(&p.inFlight, "in-flight", 256, "CONNECTs that await their answer at once")
 	flag.IntVar(&p.loops, "loops", 0, "Rollcall's event loops; 0: its default")
 	flag.IntVar(&p.percent, "gc-percent", 0, "Rollcall's; 0: its default")
@@ -108,7 +110,7 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	if err := warm(server.address); err != nil {
+	if err := warm(server.address, p.warm); err != nil {
 		return f, err
 	}
 	if err := rest(ctx, p.settle); err != nil {
@@ -154,13 +156,16 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 
 // warm has a few clients come, ping and go, so that what a server needs once is
 // not counted as its clients'.
-func warm(address string) error {
+func warm(address string, n int) error {
+	if n == 0 {
+		return nil
+	}
 	l, err := newLoad(address)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	if _, err := l.connect(200, 50); err != nil {
+	if _, err := l.connect(n, 50); err != nil {
 		return err
 	}
 	_, err = l.ping(1000, 200*time.Millisecond)

@@ -66,3 +66,13 @@ func machine() string {
 	}
 	return fmt.Sprintf("%d × %s, Linux %s", cpus, model, unix.ByteSliceToString(u.Release[:]))
 }
+
+// loadAverage is how many processes wanted to run: beyond the number of
+// processors, figures tell as much of others.
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(b))[:3], ", ")
+}

@@ -91,7 +91,7 @@ func text(all []*series) string {
 // markdown is the table with medians, and the range of all rounds.
 func (p plan) markdown(all []*series) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d connections, %d PINGREQs a second for %v, medians of %d rounds (least to most),\n%s, %s.\n\n", p.connections, p.rate, p.beating, p.rounds, machine(), time.Now().Format(time.DateOnly))
+	fmt.Fprintf(&b, "%d connections, %d PINGREQs a second for %v, medians of %d rounds (least to most).\n%s, %s; load average of 1, 5 and 15 minutes at the end %s.\n\n", p.connections, p.rate, p.beating, p.rounds, machine(), time.Now().Format(time.DateOnly), loadAverage())
 	b.WriteString("| |")
 	for _, s := range all {
 		fmt.Fprintf(&b, " %s |", s.subject.name)
