@@ -42,11 +42,11 @@ func listenPlain(address string, loops int, s *Server) (carrier, error) {
 	if loops == 0 {
 		loops = (runtime.GOMAXPROCS(0) + 1) / 2
 	}
-	defer t.Close()
+	defer func() { _ = t.Close() }() // the loops have its descriptor again
 	e := &epoll{fd: -1, addr: t.Addr(), start: time.Now(), clock: s.clock, store: s.cfg.Store, observe: s.vitals.observe}
 	e.aside.init()
 	if err := e.prepare(t.listener, loops); err != nil {
-		e.Close()
+		_ = e.Close()
 		return nil, fmt.Errorf("server: event loops: %w", err)
 	}
 	s.vitals.busy = e.busy

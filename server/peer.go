@@ -362,7 +362,8 @@ func (p *peer) log(message string, args ...any) {
 
 func (p *peer) logAbout(client, message string, args ...any) {
 	if p.s.log.Enabled(p.s.ctx(), slog.LevelDebug) {
-		p.s.log.Debug(message, append(args, "remote", p.link.remote(), "client", client)...)
+		p.s.log.Debug(message, append( //nolint:sloglint // constant at every caller
+			args, "remote", p.link.remote(), "client", client)...)
 	}
 }
 

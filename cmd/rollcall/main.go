@@ -71,5 +71,6 @@ func rootCommand(environ []string) *cobra.Command {
 		c.PreRunE = func(cmd *cobra.Command, _ []string) error { return applySettings(cmd.Flags(), environ) }
 		root.AddCommand(c)
 	}
+	root.AddCommand(simulateCommand())
 	return root
 }

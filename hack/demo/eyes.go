@@ -87,7 +87,7 @@ func (e *eyes) observations(ctx context.Context) {
 			}
 			first := said[key.Observer] == ""
 			said[key.Observer] = o.Band
-			if !update.Reset && !(first && o.Band == wire.BandOK) {
+			if !update.Reset && (!first || o.Band != wire.BandOK) {
 				e.w.line.say(time.Now(), "observed", "%s (%s): %s; %s", key.Observer, o.Zone, o.Band, o.Detail)
 			}
 		}

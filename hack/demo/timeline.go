@@ -24,13 +24,6 @@ func (t *timeline) restart(at time.Time) {
 	t.zero, t.sign = at, "+"
 }
 
-// since is at in seconds since the zero.
-func (t *timeline) since(at time.Time) float64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return at.Sub(t.zero).Seconds()
-}
-
 func (t *timeline) say(at time.Time, kind, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

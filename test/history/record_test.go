@@ -57,9 +57,8 @@ type beat struct {
 
 // stop is a time during which a server was stopped.
 type stop struct {
-	server    int
-	from, to  int64 // to 0: it still is
-	permanent bool
+	server   int
+	from, to int64 // to 0: it still is
 }
 
 type put struct {

@@ -184,7 +184,7 @@ func (w *world) unsettled(all []*member) []string {
 func (w *world) check(all []*member) {
 	w.t.Helper()
 	ops := w.record.history()
-	takeovers, offline, beats := 0, 0, 0
+	takeovers, offline, beats := 0, 0, len(w.record.beats)
 	owner := map[int]int{}
 	for _, p := range w.record.puts {
 		owner[p.Number] = p.Server
@@ -195,7 +195,6 @@ func (w *world) check(all []*member) {
 			takeovers++
 		}
 	}
-	beats = len(w.record.beats)
 	w.t.Logf("%d packets by %d clients, %d writes accepted, of which %d takeovers and %d offline, %d lives of servers",
 		beats, len(all), len(w.record.puts), takeovers, offline, len(w.record.names))
 	if takeovers < members {
