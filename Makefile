@@ -54,6 +54,14 @@ generate: $(TOOLS)/controller-gen ## Deep copies, CRDs and apply configurations,
 verify-generated: $(TOOLS)/controller-gen ## Fails when `make generate` would change something.
 	hack/verify-generated
 
+.PHONY: chart
+chart: $(TOOLS)/helm ## What charts/ and config/default have from elsewhere: CRDs, roles, the README's values, rendered objects.
+	HELM=$(TOOLS)/helm go run ./hack/chart
+
+.PHONY: verify-chart
+verify-chart: $(TOOLS)/helm ## Fails when `make chart` would change something.
+	HELM=$(TOOLS)/helm go run ./hack/chart -check
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## golangci-lint, with .golangci.yml.
 	$(TOOLS)/golangci-lint run
@@ -78,7 +86,7 @@ compiler:
 		{ echo "make test needs a C compiler for the race detector: install gcc, or set CC" >&2; exit 1; }
 
 .PHONY: test
-test: compiler lint vet verify-generated ## Everything, with -race, against a real etcd and kube-apiserver.
+test: compiler lint vet verify-generated verify-chart ## Everything, with -race, against a real etcd and kube-apiserver.
 	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -timeout 20m ./...
 
 .PHONY: failstatic
@@ -122,6 +130,9 @@ clean-all: ## Removes all of bin/.
 # not ours.
 $(TOOLS)/controller-gen: hack/tools/go.mod hack/tools/go.sum
 	@$(BUILD) -what controller-gen -C hack/tools -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(TOOLS)/helm: hack/helm/go.mod hack/helm/go.sum
+	@$(BUILD) -what Helm -C hack/helm -o $@ -ldflags '-s -w' helm.sh/helm/v4/cmd/helm
 
 $(TOOLS)/golangci-lint: hack/tools/go.mod hack/tools/go.sum
 	@$(BUILD) -what golangci-lint -C hack/tools -o $@ -ldflags '-s -w' github.com/golangci/golangci-lint/v2/cmd/golangci-lint
