@@ -19,8 +19,10 @@ func TestSheddingTurnsNewcomersAwayAndKeepsWhoIsHere(t *testing.T) {
 	shed := store.Directive{Refuse: true, RetryAfter: 4000}
 	direct(t, l, a, shed)
 	var new *v5
+	came := 0 // one that was let in before the directive arrived is no newcomer
 	eventually(t, "newcomers are turned away", func() bool {
-		new = connect5(t, a.addr(), id("new"))
+		came++
+		new = connect5(t, a.addr(), id("new-"+strconv.Itoa(came)))
 		return new.err != nil
 	})
 	wait, err := strconv.Atoi(new.ack.Properties.User.Get(wire.PropRetryAfter))

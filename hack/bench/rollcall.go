@@ -33,7 +33,7 @@ func serveRollcall(ctx context.Context, p plan, listen, etcd string) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }() // the bench ends with it
 	authenticator, err := server.NewAuthenticator("", true)
 	if err != nil {
 		return err

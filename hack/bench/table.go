@@ -84,7 +84,7 @@ func text(all []*series) string {
 		}
 		fmt.Fprintln(w)
 	}
-	w.Flush()
+	_ = w.Flush() // into memory
 	return b.String()
 }
 
