@@ -189,11 +189,15 @@ func (o *kubeOptions) flags(f *pflag.FlagSet) {
 }
 
 func (o *kubeOptions) rest() (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
-	if err != nil {
-		if o.kubeconfig == "" {
+	if o.kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err != nil {
 			return nil, errors.New("--kubeconfig is needed outside a cluster: no service account was found in this environment")
 		}
+		return config, nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
 	return config, nil
