@@ -292,7 +292,7 @@ func (s *server) report(r *report, c *client, gen uint32, acked func()) {
 	c.seen = s.w.now
 	life := s.life
 	s.answer(costPing, func() bool { return c.gen == gen }, func() {
-		s.w.etcd.write(s.place, func() bool { return s.life == life && s.running() }, func() {
+		s.w.etcd.write(s.place, func() bool { return s.life == life }, func() {
 			if e := s.w.etcd; r.stamp.after(e.reported[r.node]) {
 				e.reported[r.node] = r.stamp
 				e.publish(func(b *book) { b.putReport(r) })

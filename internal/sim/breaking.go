@@ -309,7 +309,7 @@ func (w *world) doCut(s *Step, _ []int) {
 	if d := s.lasts(); d < time.Hour*24*365 {
 		w.after(d, func() {
 			w.net.rules = slices.DeleteFunc(w.net.rules, func(r *rule) bool { return slices.Contains(rules, r) })
-			w.out.changed = w.now
+			w.out.changed, w.healed = w.now, w.now
 			w.noteStore()
 		})
 	}

@@ -402,19 +402,23 @@ func (c *client) failed(server int32) {
 	c.seek()
 }
 
-// declareOffline is a verdict on the client, which is there: a false one,
-// unless it was cut off from every server.
+// declareOffline is a verdict on the client, which is there: a false one, unless
+// it could not reach every server that there is for the whole of its lease.
+// (Observers don't stand where clients do: it may have been sent where it can't go.)
 func (c *client) declareOffline(by int) {
 	c.offline = true
+	w := c.w
 	if c.agent {
-		c.w.etcd.publish(func(b *book) { b.putBeat(int(c.node), int(c.half), false, by) })
+		w.etcd.publish(func(b *book) { b.putBeat(int(c.node), int(c.half), false, by) })
 		return
 	}
-	for _, s := range c.w.servers {
-		if !s.dead && !c.w.cut(c.place, s.place) && !c.w.cut(s.place, c.place) {
-			c.w.out.falseOffline(c)
-			return
-		}
+	cut := w.now-w.healed < c.cfg.lease
+	for _, s := range w.servers {
+		cut = cut || !s.dead && (w.cut(c.place, s.place) || w.cut(s.place, c.place))
 	}
-	c.w.out.offline++
+	if cut {
+		w.out.offline++
+		return
+	}
+	w.out.falseOffline(c)
 }

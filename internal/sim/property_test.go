@@ -54,7 +54,7 @@ func drawScenario(t *rapid.T) *Scenario {
 		case "bursts":
 			s.Subject, s.Args["every"], s.Args["last"] = "nodes", "10s", "1s"
 		case "jump":
-			s.Subject, s.Args = one("controller", set.Controllers), map[string]string{"by": "20s"}
+			s.Subject, s.Args = rapid.SampledFrom([]string{one("agent", nodes), one("server", set.Servers)}).Draw(t, "whose"), map[string]string{"by": "20s"}
 		case "herd":
 			s.Args = map[string]string{"share": "0.5"}
 		case "cut", "lose":

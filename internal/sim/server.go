@@ -124,7 +124,7 @@ func (s *server) handle(kind int, arg int64) {
 	}
 	switch kind {
 	case serverKeepAlive:
-		s.w.transfer(s.place, s.w.net.store(), func() bool { return s.life == life && s.running() }, func() { s.w.etcd.renew(s) })
+		s.w.transfer(s.place, s.w.net.store(), func() bool { return s.life == life }, func() { s.w.etcd.renew(s) })
 		s.w.at(s.w.now+keepAlive, s, serverKeepAlive, arg)
 	case serverAnnounce:
 		s.speaking = false
@@ -320,7 +320,7 @@ func (s *server) announce() {
 	}
 	s.said, s.spoken = r, s.w.now
 	life := s.life
-	s.w.etcd.write(s.place, func() bool { return s.life == life && s.running() }, func() {
+	s.w.etcd.write(s.place, func() bool { return s.life == life }, func() {
 		if l := s.w.etcd.leases[s.id]; l.live && l.life == life {
 			s.w.etcd.put(s.id, r)
 		}

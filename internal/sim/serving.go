@@ -87,7 +87,7 @@ func (s *server) attach(c *client) {
 	c.arrival++
 	arrival, life, why := c.arrival, s.life, c.why
 	s.w.at(c.seen+c.cfg.lease, s, serverExpire, int64(c.id)|int64(arrival)<<32)
-	s.w.etcd.write(s.place, func() bool { return s.life == life && s.running() }, func() { s.took(c, arrival, life, why) })
+	s.w.etcd.write(s.place, func() bool { return s.life == life }, func() { s.took(c, arrival, life, why) })
 }
 
 // took is the write of a session's record.

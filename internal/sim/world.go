@@ -39,6 +39,7 @@ type world struct {
 	controllers []*controller
 	failovers   []*failover
 	paused      bool
+	healed      time.Duration // when a path was last mended
 	// rollcall: agents and controllers do what they are for. Otherwise the agents
 	// are nothing but something that runs on each node.
 	rollcall bool
@@ -71,7 +72,7 @@ func serverName(i int) string { return "ns/server-" + strconv.Itoa(i) }
 
 // newWorld makes a cluster at rest: everyone is connected, loads are even.
 func newWorld(set Setting, seed uint64, withRollcall bool) *world {
-	w := &world{rnd: rand.New(rand.NewPCG(seed, 0x726f6c6c63616c6c)), set: set, owned: map[int]int{}}
+	w := &world{rnd: rand.New(rand.NewPCG(seed, 0x726f6c6c63616c6c)), set: set, owned: map[int]int{}, healed: -time.Hour}
 	w.net = network{nodes: set.Nodes, zones: set.Zones, dead: make([]bool, set.Nodes)}
 	w.lifeOf = []int{-1} // life 0 is nobody's
 	w.lives = make([][]int, set.Servers)
