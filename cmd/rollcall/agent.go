@@ -70,6 +70,7 @@ func agentCommand() *cobra.Command {
 				return err
 			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
+				web := o.serveHTTP(ctx, group, metrics)
 				cluster, err := agent.NewCluster(config, o.namespace, log)
 				if err != nil {
 					return err
@@ -84,7 +85,7 @@ func agentCommand() *cobra.Command {
 				}
 				group.Go(func() error { return cluster.Run(ctx) })
 				group.Go(func() error { return a.Run(ctx) })
-				group.Go(func() error { return o.serveHTTP(ctx, metrics, a.Ready, nil) })
+				web.readyWhen(a.Ready)
 				return nil
 			})
 		},

@@ -35,6 +35,7 @@ func controllerCommand() *cobra.Command {
 			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				log, metrics := o.logger(), registry()
+				web := o.serveHTTP(ctx, group, metrics)
 				store, err := o.open(ctx, log, metrics)
 				if err != nil {
 					return err
@@ -47,7 +48,8 @@ func controllerCommand() *cobra.Command {
 					return err
 				}
 				group.Go(func() error { return manager.Run(ctx) })
-				group.Go(func() error { return o.serveHTTP(ctx, metrics, manager.Ready, manager.Handle) })
+				manager.Handle(web.ServeMux)
+				web.readyWhen(manager.Ready)
 				return nil
 			})
 		},

@@ -58,9 +58,8 @@ func crowdCommand() *cobra.Command {
 				return err
 			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
-				metrics := registry()
+				o.serveHTTP(ctx, group, registry()).readyWhen(func() error { return nil })
 				group.Go(func() error { return clients.Run(ctx) })
-				group.Go(func() error { return o.serveHTTP(ctx, metrics, func() error { return nil }, nil) })
 				return nil
 			})
 		},

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // runHere carries out a command line, and returns its exit status and what it
@@ -111,5 +115,48 @@ func TestFlagsWinOverEnvironmentAndEnvironmentOverTheFile(t *testing.T) {
 		if got := cmd.Flags().Lookup(name).Value.String(); got != want {
 			t.Errorf("--%s is %q, want %q", name, got, want)
 		}
+	}
+}
+
+func TestAPartThatWaitsForEtcdIsAliveAndNotReady(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	config := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\ncontexts: [{name: c, context: {cluster: c}}]\ncurrent-context: c\n"
+	if err := os.WriteFile(kubeconfig, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"controller", "--namespace", "n", "--etcd", "http://127.0.0.1:1", "--kubeconfig", kubeconfig, "--http", address, "--log-level", "error"}, nil)
+	}()
+	get := func(path string) (int, string) {
+		response, err := http.Get("http://" + address + path)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+	deadline := time.After(20 * time.Second)
+	for status, body := get("/healthz"); status != http.StatusOK; status, body = get("/healthz") {
+		select {
+		case <-deadline:
+			t.Fatalf("/healthz: %d %s", status, body)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if status, body := get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "starting") {
+		t.Errorf("/readyz: %d %q, want 503 and why", status, body)
+	}
+	cancel()
+	if status := <-ended; status != 0 {
+		t.Errorf("status %d after the end of its context", status)
 	}
 }

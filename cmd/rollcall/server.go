@@ -85,6 +85,7 @@ func serverCommand() *cobra.Command {
 				authenticator = rbac
 			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
+				web := o.serveHTTP(ctx, group, metrics)
 				store, err := o.open(ctx, log, metrics)
 				if err != nil {
 					return err
@@ -114,9 +115,8 @@ func serverCommand() *cobra.Command {
 					ready = func() error { return cmp.Or(s.Ready(), rbac.Ready()) }
 				}
 				group.Go(func() error { return s.Run(ctx) })
-				group.Go(func() error {
-					return o.serveHTTP(ctx, metrics, ready, func(mux *http.ServeMux) { faultRoutes(mux, faults) })
-				})
+				faultRoutes(web.ServeMux, faults)
+				web.readyWhen(ready)
 				return nil
 			})
 		},
