@@ -56,9 +56,8 @@ func (e *Evidence) Judge(l Limits, prev Judgement, now time.Time) Judgement {
 	if !trouble.IsZero() {
 		again(latest(trouble, e.reached, e.stall).Add(HungAfter))
 	}
-	disturbed := e.disturbed()
-	rough := !disturbed.IsZero() && now.Sub(disturbed) < Quiet
-	again(disturbed.Add(Quiet))
+	rough := e.rough(now)
+	again(e.disturbed.Add(Quiet))
 	// When the window of lateness is full, and when it is over.
 	again(latest(e.inTime, e.began, e.stall).Add(l.Window))
 	again(e.late.Add(l.Window))
@@ -134,9 +133,7 @@ func (e *Evidence) silence(now time.Time, again func(time.Time)) silent {
 		if age < HungAfter {
 			continue
 		}
-		quiet := l.disturbed.IsZero() || now.Sub(l.disturbed) >= Quiet
-		again(l.disturbed.Add(Quiet))
-		if q.end <= l.kernel.Acked && quiet {
+		if q.end <= l.kernel.Acked && !e.rough(now) {
 			if age > s.hung {
 				s.hung, s.what = age, q.kind.String()
 			}
@@ -159,14 +156,10 @@ func (e *Evidence) trouble() time.Time {
 	return first
 }
 
-// disturbed is when a path to the server last lost packets, as far as present
-// connections know; zero: never.
-func (e *Evidence) disturbed() time.Time {
-	var t time.Time
-	for _, l := range e.links {
-		t = latest(t, l.disturbed)
-	}
-	return t
+// rough tells whether a path to the server has just lost packets, as far as
+// any connection has shown.
+func (e *Evidence) rough(now time.Time) bool {
+	return !e.disturbed.IsZero() && now.Sub(e.disturbed) < Quiet
 }
 
 func (k Kind) String() string {

@@ -329,7 +329,7 @@ func obviouslyHung(s *sim) bool {
 		}
 		old := s.now.Sub(l.pending[0].sent) >= HungAfter && (s.e.stall.IsZero() || s.now.Sub(s.e.stall) >= HungAfter)
 		acked := l.pending[0].end <= l.kernel.Acked
-		quiet := l.disturbed.IsZero() || s.now.Sub(l.disturbed) >= Quiet
+		quiet := s.e.disturbed.IsZero() || s.now.Sub(s.e.disturbed) >= Quiet
 		return old && acked && quiet
 	})
 }

@@ -73,7 +73,6 @@ type link struct {
 	written   uint64
 	kernel    Kernel
 	progress  time.Time // when Kernel.Acked was last seen to grow
-	disturbed time.Time // when Kernel.Disturbance was last seen to grow; zero: never
 }
 
 // Evidence is what the probes of one server have seen, bounded in size. Its
@@ -85,6 +84,10 @@ type Evidence struct {
 	stall time.Time
 
 	links []*link
+	// disturbed is when Kernel.Disturbance was last seen to grow on any connection,
+	// the ones that are closed included: a young one has no history of its own by
+	// which to tell a bad path from a hung server. Zero: never.
+	disturbed time.Time
 
 	// inTime and late are when the last such answer came; lates counts late
 	// answers since the last that was in time.
@@ -122,7 +125,7 @@ func (e *Evidence) Dialed(id int, began, now time.Time, r DialResult, k Kernel) 
 		e.sign(now)
 		l := &link{id: id, kernel: k, progress: now}
 		if k.Disturbance > 0 {
-			l.disturbed = now
+			e.disturbed = now
 		}
 		e.links = append(e.links, l)
 	case DialRefused:
@@ -208,7 +211,7 @@ func (e *Evidence) Sampled(id int, k Kernel, now time.Time) {
 		e.sign(now)
 	}
 	if k.Disturbance > l.kernel.Disturbance {
-		l.disturbed = now
+		e.disturbed = now
 	}
 	l.kernel = k
 }
