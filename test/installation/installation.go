@@ -131,15 +131,6 @@ func (w *Installation) start(ctx context.Context) (err error) {
 	if err := w.credentials(ctx); err != nil {
 		return err
 	}
-	w.cfg.Step("starting the controllers")
-	for i := range w.cfg.Controllers {
-		if err := w.StartController(i); err != nil {
-			return err
-		}
-	}
-	if err := w.automatic(ctx); err != nil {
-		return err
-	}
 	w.cfg.Step("starting the heartbeat servers and the agents")
 	for i := range w.cfg.Servers {
 		if err := w.StartServer(ctx, i); err != nil {
@@ -148,6 +139,14 @@ func (w *Installation) start(ctx context.Context) (err error) {
 	}
 	for i := range w.cfg.Agents {
 		if err := w.startAgent(ctx, i); err != nil {
+			return err
+		}
+	}
+	// Last: a judge that meets servers before anybody watches them takes most for
+	// lost, and does nothing until they have been well for a while.
+	w.cfg.Step("starting the controllers")
+	for i := range w.cfg.Controllers {
+		if err := w.StartController(i); err != nil {
 			return err
 		}
 	}
@@ -169,19 +168,6 @@ func (w *Installation) connect(ctx context.Context) error {
 	}
 	w.Store, err = store.Open(ctx, store.Config{Endpoints: []string{w.Etcd.Endpoint()}, Logger: slog.New(slog.DiscardHandler)})
 	return err
-}
-
-// automatic turns the servers' Presence from advice to action, once the
-// controller has made it.
-func (w *Installation) automatic(ctx context.Context) error {
-	presence := &v1alpha1.Presence{}
-	key := client.ObjectKey{Namespace: Namespace, Name: "servers"}
-	if err := w.WaitFor(ctx, "the controller to make the Presence of the servers", startWithin, func() bool { return w.API.Get(ctx, key, presence) == nil }); err != nil {
-		return err
-	}
-	before := client.MergeFrom(presence.DeepCopy())
-	presence.Spec.Servers.Failover.Mode = v1alpha1.ModeAutomatic
-	return w.API.Patch(ctx, presence, before)
 }
 
 // Servers is the Presence of the servers, as the controller holds it now.

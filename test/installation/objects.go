@@ -3,6 +3,7 @@ package installation
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -84,14 +86,23 @@ func createObjects(ctx context.Context, api client.Client, nodes []part, clients
 			return fmt.Errorf("updating the status of node %s: %w", n.node, err)
 		}
 	}
-	presence := &v1alpha1.Presence{
-		ObjectMeta: metav1.ObjectMeta{Namespace: AppNamespace, Name: AppPresence},
-		Spec:       v1alpha1.PresenceSpec{Clients: &clients},
+	presence := func(namespace, name string, spec v1alpha1.PresenceSpec) error {
+		p := &v1alpha1.Presence{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: spec}
+		if err := api.Create(ctx, p); err != nil {
+			return fmt.Errorf("creating Presence %s/%s: %w", namespace, name, err)
+		}
+		return nil
 	}
-	if err := api.Create(ctx, presence); err != nil {
-		return fmt.Errorf("creating Presence %s/%s: %w", AppNamespace, AppPresence, err)
-	}
-	return nil
+	return errors.Join(
+		presence(AppNamespace, AppPresence, v1alpha1.PresenceSpec{Clients: &clients}),
+		presence(Namespace, "nodes", v1alpha1.PresenceSpec{Nodes: &v1alpha1.NodesSpec{}}),
+		presence(Namespace, "servers", v1alpha1.PresenceSpec{Servers: &v1alpha1.ServersSpec{
+			Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/component": "server"}},
+			Port:     intstr.FromString("mqtt"),
+			Probe:    v1alpha1.ProbeSpec{MQTT: &v1alpha1.MQTTProbe{}},
+			Failover: v1alpha1.FailoverPolicy{Mode: v1alpha1.ModeAutomatic},
+		}}),
+	)
 }
 
 // createPod makes a pod and reports it running, as its kubelet would.
