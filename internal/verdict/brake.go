@@ -70,7 +70,7 @@ func (c *census) cause() (reason, message string) {
 // change that. A judge that is in doubt of its own footing does not count
 // losses: it would only remember its own blindness.
 func (w World) brake(prev Brake, c *census) (Brake, time.Time) {
-	b := Brake{Lasting: prev.Lasting, Clear: prev.Clear, Since: prev.Since}
+	b := Brake{Lasting: prev.Lasting, Clear: prev.Clear, Settled: prev.Settled, Since: prev.Since}
 	var lasting string
 	if w.Warm && w.storeTrusted() {
 		lasting = b.last(w.Now, c)
@@ -101,11 +101,16 @@ func (w World) brake(prev Brake, c *census) (Brake, time.Time) {
 // last carries the causes that outlive themselves, and words the one that holds.
 func (b *Brake) last(now time.Time, c *census) string {
 	reason, message := c.cause()
+	first := !b.Settled // too few so far were only not known yet: nothing was lost
+	b.Settled = b.Settled || reason == "" || c.lost > 0
 	switch {
 	case reason != "":
 		b.Lasting, b.Clear = reason, time.Time{}
 		return message
 	case b.Lasting == "":
+		return ""
+	case first && b.Lasting == BrakeTooFewHealthy:
+		b.Lasting = ""
 		return ""
 	case b.Clear.IsZero():
 		b.Clear = now

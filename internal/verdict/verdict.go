@@ -245,6 +245,9 @@ type Brake struct {
 	// TooFewHealthy. Clear is since when that cause is gone; zero: it is not.
 	Lasting string
 	Clear   time.Time
+	// Settled: enough have been healthy once, or some were lost, so that having
+	// too few is a loss and not a population that is only beginning.
+	Settled bool
 }
 
 // Judgement is the result for one population.
