@@ -85,9 +85,11 @@ compiler:
 	@command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null || \
 		{ echo "make test needs a C compiler for the race detector: install gcc, or set CC" >&2; exit 1; }
 
+# One package at a time: many of them run processes and watch clocks, and would
+# only take the machine from one another.
 .PHONY: test
 test: compiler lint vet verify-generated verify-chart ## Everything, with -race, against a real etcd and kube-apiserver.
-	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -timeout 20m ./...
+	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -p 1 -timeout 20m ./...
 
 .PHONY: failstatic
 failstatic: ## Every part of an installation away for 5 minutes, one after the other (FOR=20s is quicker).

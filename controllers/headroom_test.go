@@ -35,11 +35,11 @@ func TestWithoutHeadroomNobodyIsMovedAndNewcomersAreTurnedAway(t *testing.T) {
 
 	w.hear(hung, wire.BandHung, "a", "b")
 	w.eventually("newcomers are turned away once more", turnsAway)
-	w.servers["server-0"].holds(200)
+	w.servers["server-0"].holds(200) // room enough for all: it may begin before server-1 says its own
 	w.servers["server-1"].holds(200)
 	w.eventually("there is room: its clients are moved", func() bool {
 		d := w.directive("server-2")
-		return d != nil && d.Drain && !d.Refuse && d.Failover != "" && len(d.Targets) == 2
+		return d != nil && d.Drain && !d.Refuse && d.Failover != "" && len(d.Targets) >= 1
 	})
 	w.outcome("server-2", v1alpha1.FailoverOverloaded, v1alpha1.ReasonMoving)
 }
