@@ -89,6 +89,7 @@ compiler:
 # only take the machine from one another.
 .PHONY: test
 test: compiler lint vet verify-generated verify-chart ## Everything, with -race, against a real etcd and kube-apiserver.
+	@CGO_ENABLED=1 go build -race ./...
 	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" CGO_ENABLED=1 go test -race -p 1 -timeout 20m ./...
 
 .PHONY: failstatic
