@@ -100,6 +100,9 @@ type Session struct {
 	// Interval that the client declared, in milliseconds.
 	Interval   int64             `json:"interval"`
 	Attributes map[string]string `json:"attributes,omitempty"`
+	// Will is published on the client's presence topic when it goes offline; nil:
+	// none. A member that leaves on purpose takes it back.
+	Will []byte `json:"will,omitempty"`
 }
 
 // Observation is what one observer says of one server, as last reported.
