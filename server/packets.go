@@ -46,7 +46,11 @@ func (p *peer) packet(frame []byte, m moment) {
 		var u mqtt.Subscribe
 		if u, err = mqtt.ParseUnsubscribe(frame, p.version); err == nil {
 			p.beat(m)
-			p.turn.out = mqtt.AppendUnsuback(p.turn.out, p.version, u.PacketID, len(u.Filters))
+			reasons := make([]mqtt.Reason, len(u.Filters))
+			for i := range reasons {
+				reasons[i] = mqtt.NoSubscriptionExisted
+			}
+			p.turn.out = mqtt.AppendUnsuback(p.turn.out, p.version, u.PacketID, reasons)
 		}
 	case mqtt.DISCONNECT:
 		if _, err = mqtt.ParseDisconnect(frame, p.version); err == nil {
@@ -88,7 +92,7 @@ func (p *peer) subscribed(frame []byte, m moment) error {
 	reasons := make([]mqtt.Reason, len(sub.Filters))
 	for i, f := range sub.Filters {
 		reasons[i] = mqtt.TopicFilterInvalid
-		if strings.HasPrefix(f, "$share/") {
+		if strings.HasPrefix(f.Topic, "$share/") {
 			reasons[i] = mqtt.SharedNotSupported
 		}
 		p.s.metrics.refused(whyFilter)

@@ -23,6 +23,9 @@ type Connect struct {
 	SessionExpiry uint32
 	// MaximumPacket is the longest packet that the client takes, in bytes; 0: any.
 	MaximumPacket uint32
+	// ReceiveMaximum is how many PUBLISHes the client takes before it has
+	// acknowledged one; 0: 65,535.
+	ReceiveMaximum uint16
 	// AuthMethod names an extended authentication, which needs AUTH packets.
 	AuthMethod string
 	User       []User
@@ -79,7 +82,7 @@ func ParseConnect(frame []byte) (Connect, error) {
 	if c.Version == V5 {
 		p := r.properties(inConnect)
 		c.NoProblemInfo, c.SessionExpiry, c.MaximumPacket = p.noProblemInfo, p.sessionExpiry, p.maximumPacket
-		c.AuthMethod, c.User = p.authMethod, p.user
+		c.ReceiveMaximum, c.AuthMethod, c.User = p.receiveMaximum, p.authMethod, p.user
 	}
 	c.Clean = flags&2 != 0
 	c.ClientID = r.string("client identifier")

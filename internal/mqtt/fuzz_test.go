@@ -83,6 +83,11 @@ func FuzzPackets(f *testing.F) {
 		case SUBSCRIBE:
 			s, _ := ParseSubscribe(frame, v)
 			size = 3 * len(s.Filters)
+			for _, f := range s.Filters {
+				if f.QoS > 2 || f.Current > RetainDoNotSend {
+					t.Fatalf("%+v", f)
+				}
+			}
 		case UNSUBSCRIBE:
 			s, _ := ParseUnsubscribe(frame, v)
 			size = 3 * len(s.Filters)

@@ -235,8 +235,8 @@ func TestOthersReadWhatWeWrite(t *testing.T) {
 	if sa.PacketID != 7 || !bytes.Equal(sa.Reasons, []byte{0x8f, 0x9e}) {
 		t.Errorf("SUBACK: %v", sa)
 	}
-	ua := read(t, AppendUnsuback(nil, V5, 7, 2)).Content.(*paho.Unsuback)
-	if ua.PacketID != 7 || !bytes.Equal(ua.Reasons, []byte{0x11, 0x11}) {
+	ua := read(t, AppendUnsuback(nil, V5, 7, []Reason{Success, NoSubscriptionExisted})).Content.(*paho.Unsuback)
+	if ua.PacketID != 7 || !bytes.Equal(ua.Reasons, []byte{0, 0x11}) {
 		t.Errorf("UNSUBACK: %v", ua)
 	}
 }
@@ -269,7 +269,7 @@ func TestVersion311GetsItsOwnForms(t *testing.T) {
 		{"version", Connack{Version: 3, Reason: UnsupportedVersion}.Append(nil, 0), []byte{0x20, 2, 0, 1}},
 		{"PUBACK", Puback{PacketID: 258, Text: "x"}.Append(nil, V311, 0), []byte{0x40, 2, 1, 2}},
 		{"SUBACK", AppendSuback(nil, V311, 1, []Reason{TopicFilterInvalid}), []byte{0x90, 3, 0, 1, 0x80}},
-		{"UNSUBACK", AppendUnsuback(nil, V311, 1, 1), []byte{0xb0, 2, 0, 1}},
+		{"UNSUBACK", AppendUnsuback(nil, V311, 1, []Reason{Success}), []byte{0xb0, 2, 0, 1}},
 	} {
 		if !bytes.Equal(c.got, c.want) {
 			t.Errorf("%s: % x, want % x", c.name, c.got, c.want)

@@ -50,14 +50,38 @@ func ParsePublish(frame []byte, v Version) (Publish, error) {
 	return p, nil
 }
 
-// Subscribe is a SUBSCRIBE or UNSUBSCRIBE packet: which filters; how they are
-// subscribed to is checked and left.
+// Subscribe is a SUBSCRIBE or UNSUBSCRIBE packet.
 type Subscribe struct {
 	PacketID uint16
-	Filters  []string
+	Filters  []Filter
 	// SubscriptionID is 0 where none is given.
 	SubscriptionID int
 }
+
+// Filter is one topic filter, and how it is subscribed to.
+type Filter struct {
+	Topic string
+	// QoS is the greatest that is asked for.
+	QoS byte
+
+	// The rest is of version 5 (section 3.8.3.1), and left where the filter is
+	// of an UNSUBSCRIBE.
+
+	// AsPublished: RETAIN is sent as it was published.
+	AsPublished bool
+	// Current tells when what is retained is sent.
+	Current RetainHandling
+}
+
+// RetainHandling is when a new subscriber is sent what is retained.
+type RetainHandling byte
+
+// The ways to handle it.
+const (
+	RetainSend RetainHandling = iota
+	RetainSendNew
+	RetainDoNotSend
+)
 
 // ParseSubscribe reads a whole frame that is a SUBSCRIBE.
 func ParseSubscribe(frame []byte, v Version) (Subscribe, error) {
@@ -69,8 +93,9 @@ func ParseSubscribe(frame []byte, v Version) (Subscribe, error) {
 	if v == V5 {
 		s.SubscriptionID = r.properties(inSubscribe).subscriptionID
 	}
-	return s.filters(r, func(filter string) {
+	return s.filters(r, func(filter *Filter) {
 		o := r.byte("subscription options")
+		filter.QoS, filter.AsPublished, filter.Current = o&3, o&8 != 0, RetainHandling(o>>4&3)
 		reserved := o & 0xfc // [3.1.1: 3.8.3-4]
 		if v == V5 {
 			reserved = o & 0xc0 // [MQTT-3.8.3-5]
@@ -81,7 +106,7 @@ func ParseSubscribe(frame []byte, v Version) (Subscribe, error) {
 			r.fail("subscription options %#02x", o)
 		case o&0x30 == 0x30:
 			r.violate("retain handling 3") // section 3.8.3.1
-		case o&4 != 0 && strings.HasPrefix(filter, "$share/"):
+		case o&4 != 0 && strings.HasPrefix(filter.Topic, "$share/"):
 			r.violate("no local on a shared subscription") // [MQTT-3.8.3-4]
 		}
 	})
@@ -97,16 +122,16 @@ func ParseUnsubscribe(frame []byte, v Version) (Subscribe, error) {
 	if v == V5 {
 		r.properties(inUnsubscribe)
 	}
-	return s.filters(r, func(string) {})
+	return s.filters(r, func(*Filter) {})
 }
 
-func (s Subscribe) filters(r *reader, options func(filter string)) (Subscribe, error) {
+func (s Subscribe) filters(r *reader, options func(*Filter)) (Subscribe, error) {
 	for len(r.b) > 0 {
-		filter := r.string("topic filter")
-		if r.err == nil && filter == "" {
+		filter := Filter{Topic: r.string("topic filter")}
+		if r.err == nil && filter.Topic == "" {
 			r.fail("an empty topic filter") // [MQTT-4.7.3-1]
 		}
-		options(filter)
+		options(&filter)
 		s.Filters = append(s.Filters, filter)
 	}
 	if r.err == nil && len(s.Filters) == 0 {

@@ -40,7 +40,6 @@ func (c Connack) Append(b []byte, limit uint32) []byte {
 		// What a heartbeat server does not do (section 3.2.2.3).
 		p.byte(propMaximumQoS, 1)
 		p.byte(propRetainAvailable, 0)
-		p.byte(propWildcardAvailable, 0)
 		p.byte(propSubIDAvailable, 0)
 		p.byte(propSharedAvailable, 0)
 	}
@@ -101,35 +100,6 @@ func (a Puback) Append(b []byte, v Version, limit uint32) []byte {
 	p := props{text: a.Text, users: a.User}
 	head := []byte{byte(a.PacketID >> 8), byte(a.PacketID), byte(a.Reason)}
 	return p.finish(b, PUBACK, head, nil, limit)
-}
-
-// AppendSuback refuses topic filters, each for its reason.
-func AppendSuback(b []byte, v Version, packetID uint16, reasons []Reason) []byte {
-	codes := make([]byte, len(reasons))
-	for i, r := range reasons {
-		codes[i] = byte(r)
-		if v != V5 && r.Failed() {
-			codes[i] = 0x80 // the only failure of 3.1.1 [3.1.1: 3.9.3-2]
-		}
-	}
-	head := []byte{byte(packetID >> 8), byte(packetID)}
-	if v != V5 {
-		return frame(b, SUBACK, head, codes)
-	}
-	return (&props{}).finish(b, SUBACK, head, codes, 0)
-}
-
-// AppendUnsuback answers an UNSUBSCRIBE of n filters, none of which existed.
-func AppendUnsuback(b []byte, v Version, packetID uint16, n int) []byte {
-	head := []byte{byte(packetID >> 8), byte(packetID)}
-	if v != V5 {
-		return frame(b, UNSUBACK, head, nil)
-	}
-	codes := make([]byte, n)
-	for i := range codes {
-		codes[i] = byte(NoSubscriptionExisted)
-	}
-	return (&props{}).finish(b, UNSUBACK, head, codes, 0)
 }
 
 // props gathers properties in their encoded form, and the reason string and the
