@@ -103,7 +103,7 @@ func (s scored) before(o scored) bool {
 
 // on tells whether a candidate runs on a machine.
 func (v *voter) on(node string) bool {
-	return node != "" && (v.Node == node || v.Node == "" && v.Name == node)
+	return node != "" && v.machine() == node
 }
 
 // keepTop inserts s into a list of at most n, best first.

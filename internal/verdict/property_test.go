@@ -23,7 +23,11 @@ func drawObservers(t *rapid.T, label string) []verdict.Observer {
 	var l []verdict.Observer
 	zones := rapid.IntRange(1, 3).Draw(t, label+"Zones")
 	for i := range rapid.IntRange(0, 5).Draw(t, label) {
-		l = append(l, verdict.Observer{Name: fmt.Sprint("n", i), Zone: fmt.Sprint("z", rapid.IntRange(1, zones).Draw(t, "zone"))})
+		o := verdict.Observer{Name: fmt.Sprint("n", i), Zone: fmt.Sprint("z", rapid.IntRange(1, zones).Draw(t, "zone"))}
+		if rarely(t, "standIn") {
+			o.Node = "n0"
+		}
+		l = append(l, o)
 	}
 	return l
 }
@@ -215,7 +219,11 @@ func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdi
 		if len(assigned) > 1 {
 			zones[o.Zone] = true
 		} else {
-			zones[o.Name] = true
+			machine := o.Node
+			if o.Agent() {
+				machine = o.Name
+			}
+			zones[machine] = true
 		}
 	}
 	majority := 2*len(accusers) > len(e.Assigned)

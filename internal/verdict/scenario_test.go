@@ -244,9 +244,10 @@ func each(l scenario.Line, apply func(scenario.Arg) error) error {
 
 func observers(s string) (l []verdict.Observer) {
 	for o := range strings.SplitSeq(s, ",") {
+		o, node, _ := strings.Cut(o, "@")
 		name, zone, _ := strings.Cut(o, "/")
 		if name != "" {
-			l = append(l, verdict.Observer{Name: name, Zone: zone})
+			l = append(l, verdict.Observer{Name: name, Zone: zone, Node: node})
 		}
 	}
 	return l

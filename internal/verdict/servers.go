@@ -35,7 +35,7 @@ func Servers(w World, p ServerPolicy, ev []ServerEvidence, prev map[string]Verdi
 		last, known := prev[e.Name]
 		v := judge.judge(e, last, known)
 		j.Verdicts[e.Name] = v
-		if len(e.Assigned) < p.Observers {
+		if agents(e.Assigned) < p.Observers {
 			j.FewObservers = append(j.FewObservers, e.Name)
 		}
 		if until := v.Recovering.Add(p.Recovery); !v.Recovering.IsZero() {

@@ -8,7 +8,7 @@
 //   - A bad state stands until the member has recovered, but only evidence that
 //     is at hand makes it Proven, and nothing is done on one that isn't.
 //   - Zones are the failure domains. Where all who are assigned are of one zone,
-//     or of none, their machines are.
+//     or of none, their machines are: two observers on one machine are one witness.
 //   - Unreachable needs more than observers (the lease or the machine gone), and
 //     nobody whom the server, or its kernel, still answers. Refused is certain,
 //     but from one domain alone it needs a second kind of evidence too.
@@ -108,15 +108,28 @@ const (
 )
 
 // Observer is one agent (its node's name) assigned to a server, or a designated
-// reporter of a node.
-type Observer struct{ Name, Zone string }
-
-// Candidate is somebody who could observe.
-type Candidate struct {
-	Observer
+// reporter of a node; or, where too few agents can observe a server, another
+// server or the controller.
+type Observer struct {
+	Name, Zone string
 	// Node is the machine it runs on; empty: Name, as for agents.
 	Node string
 }
+
+// machine is what it runs on.
+func (o Observer) machine() string {
+	if o.Node == "" {
+		return o.Name
+	}
+	return o.Node
+}
+
+// Agent tells whether it is a node's agent, and not another part that stands in
+// for one.
+func (o Observer) Agent() bool { return o.machine() == o.Name }
+
+// Candidate is somebody who could observe.
+type Candidate struct{ Observer }
 
 // Observation is the last word of one observer on one server.
 type Observation struct {
@@ -254,7 +267,7 @@ type Brake struct {
 type Judgement struct {
 	Verdicts map[string]Verdict
 	Brake    Brake
-	// FewObservers names servers that too few agents can observe.
+	// FewObservers names servers that too few agents can observe, whoever else does.
 	FewObservers []string
 	// Next is when to look again even if nothing changes; zero: only then.
 	Next time.Time

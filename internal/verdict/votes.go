@@ -20,8 +20,7 @@ type voice struct {
 type votes struct {
 	assigned int
 	// zoned: the assigned are of more than one zone, so that zones are the
-	// failure domains. Else (a small cluster, or no zones) each observer's
-	// machine is one.
+	// failure domains. Else (a small cluster, or no zones) machines are.
 	zoned bool
 
 	ok, slow, hung, refused, unreachable []voice
@@ -122,7 +121,7 @@ func independent(zoned bool, groups ...[]voice) bool {
 			switch {
 			case first == nil:
 				first = &g[i]
-			case zoned && g[i].Zone != first.Zone, !zoned && g[i].Name != first.Name:
+			case zoned && g[i].Zone != first.Zone, !zoned && g[i].machine() != first.machine():
 				return true
 			}
 		}
@@ -151,7 +150,7 @@ func names(groups ...[]voice) []string {
 	return l
 }
 
-// share words "2 of 3 observers (node-4 in zone-1, node-5 in zone-2)" and the
+// share words "2 of 3 observers (node-4 in zone-1, controller on node-5)" and the
 // verb in its number.
 func share(g []voice, of int, who, one, many string) string {
 	var b strings.Builder
@@ -170,6 +169,10 @@ func share(g []voice, of int, who, one, many string) string {
 		if o.Zone != "" {
 			b.WriteString(" in ")
 			b.WriteString(o.Zone)
+		}
+		if !o.Agent() {
+			b.WriteString(" on ")
+			b.WriteString(o.Node)
 		}
 	}
 	b.WriteString(") ")
