@@ -15,6 +15,9 @@ const (
 	observationsRoot = root + "observations/" // <server>/<observer>
 	suspicionsRoot   = root + "suspicions/"   // <node>/<reporter>
 	directivesRoot   = root + "directives/"   // <server>
+	assignmentsRoot  = root + "assignments/"  // <server>
+	penaltiesRoot    = root + "penalties/"    // <server>
+	dueRoot          = root + "due/"          // <server>
 	bucketsRoot      = root + "buckets/"      // <server>/<lease in hexadecimal>
 	pauseKey         = root + "pause"
 	electionRoot     = root + "election"

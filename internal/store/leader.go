@@ -182,7 +182,8 @@ func (l *Leadership) PutDirective(ctx context.Context, server string, d Directiv
 	})
 }
 
-// DeleteDirective takes a server's directive away, if it is that failover's.
+// DeleteDirective takes a server's directive away, if it is that failover's. If
+// that was a drain, its share is Due from then on.
 func (l *Leadership) DeleteDirective(ctx context.Context, server, failover string) error {
 	if err := validServer(server); err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -197,12 +198,20 @@ func (l *Leadership) DeleteDirective(ctx context.Context, server, failover strin
 		if len(kvs) == 0 {
 			return nil
 		}
-		if now, _ := decode[Directive](l.s, kindDirective, kvs[0]); now.Failover != failover {
+		now, _ := decode[Directive](l.s, kindDirective, kvs[0])
+		if now.Failover != failover {
 			return nil
 		}
+		ops := []clientv3.Op{clientv3.OpDelete(path)}
+		if now.Drain {
+			due, err := l.due(server, now)
+			if err != nil {
+				return err
+			}
+			ops = append(ops, due)
+		}
 		resp, err = l.commit(ctx, clientv3.OpTxn(
-			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(path), "=", kvs[0].ModRevision)},
-			[]clientv3.Op{clientv3.OpDelete(path)}, nil))
+			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(path), "=", kvs[0].ModRevision)}, ops, nil))
 		if err == nil && !resp.Responses[0].GetResponseTxn().Succeeded {
 			return errChanged
 		}

@@ -19,6 +19,7 @@ const (
 	opServer   = "write_server"
 	opDirect   = "write_directive"
 	opPause    = "write_pause"
+	opKeep     = "keep"
 	opReport   = "write_report"
 	opCampaign = "campaign"
 )
@@ -38,6 +39,9 @@ const (
 	kindSuspicion   = "suspicion"
 	kindDirective   = "directive"
 	kindPause       = "pause"
+	kindAssignment  = "assignment"
+	kindPenalty     = "penalty"
+	kindDue         = "due"
 	kindBucket      = "bucket"
 	kindLeader      = "leader"
 )
@@ -83,7 +87,7 @@ func newMetrics(s *Store) *metrics {
 		}, func() float64 { return s.Away(s.clock()).Seconds() }),
 	}
 	for _, op := range []string{
-		opSync, opPulse, opList, opRead, opWrite, opOffline, opLease, opRenew, opServer, opDirect, opPause, opReport, opCampaign,
+		opSync, opPulse, opList, opRead, opWrite, opOffline, opLease, opRenew, opServer, opDirect, opPause, opKeep, opReport, opCampaign,
 	} {
 		for _, o := range []string{outcomeOK, outcomeRefused, outcomeUnsent, outcomeUnknown} {
 			m.requests.WithLabelValues(op, o)
@@ -91,11 +95,11 @@ func newMetrics(s *Store) *metrics {
 		m.seconds.WithLabelValues(op)
 		m.retries.WithLabelValues(op)
 	}
-	kinds := []string{kindServer, kindSession, kindObservation, kindSuspicion, kindDirective, kindPause, kindBucket}
+	kinds := []string{kindServer, kindSession, kindObservation, kindSuspicion, kindDirective, kindPause, kindAssignment, kindPenalty, kindDue, kindBucket}
 	for _, k := range kinds {
 		m.unread.WithLabelValues(k)
 	}
-	for _, k := range kinds[:6] {
+	for _, k := range kinds[:len(kinds)-1] {
 		m.resets.WithLabelValues(k)
 	}
 	for _, k := range []string{kindServer, kindBucket, kindLeader} {

@@ -22,6 +22,9 @@ var (
 	observations = view[ObservationKey, Observation]{kindObservation, observationsRoot, parseObservation}
 	suspicions   = view[SuspicionKey, Suspicion]{kindSuspicion, suspicionsRoot, parseSuspicion}
 	directives   = view[string, Directive]{kindDirective, directivesRoot, parseServer}
+	assignments  = view[string, Assignment]{kindAssignment, assignmentsRoot, parseServer}
+	penalties    = view[string, Penalty]{kindPenalty, penaltiesRoot, parseServer}
+	due          = view[string, Due]{kindDue, dueRoot, parseServer}
 	pauses       = view[string, Pause]{kindPause, pauseKey, func(rest string) (string, bool) { return PauseKey, rest == "" }}
 )
 
