@@ -1,0 +1,227 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// receiveTimeout bounds one answer of the kernel, which does not let anybody
+// wait: it is there so that nothing hangs on a kernel that is broken.
+var receiveTimeout = unix.Timeval{Sec: 5}
+
+// receiveSize is what one answer may hold: the kernel fills at most 32 KiB.
+const receiveSize = 64 << 10
+
+// Conn asks the kernel about one network namespace. It stays with that
+// namespace, whatever thread uses it. Its methods may be called from any goroutine.
+type Conn struct {
+	mu  sync.Mutex
+	fd  int // -1: closed
+	seq uint32
+	buf []byte
+}
+
+// Open asks in a network namespace, or in the caller's own where ns is nil. The
+// file need not stay open.
+func Open(ns *os.File) (*Conn, error) {
+	c := &Conn{fd: -1, buf: make([]byte, receiveSize)}
+	open := func() error {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+		if err != nil {
+			return fmt.Errorf("open a sock_diag socket: %w", err)
+		}
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &receiveTimeout); err != nil {
+			_ = unix.Close(fd)
+			return fmt.Errorf("bound a sock_diag socket: %w", err)
+		}
+		c.fd = fd
+		return nil
+	}
+	if ns == nil {
+		return c, open()
+	}
+	return c, Do(ns, open)
+}
+
+// Close ends it.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fd := c.fd
+	c.fd = -1
+	if fd < 0 {
+		return os.ErrClosed
+	}
+	return unix.Close(fd)
+}
+
+// List calls each for every TCP socket that the query asks for, IPv4 and IPv6,
+// until it returns an error, which List then returns. The order is the kernel's.
+// each must not call the Conn. Memory does not grow with the number of sockets.
+func (c *Conn) List(ctx context.Context, q Query, each func(Socket) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	states, extensions := uint32(0), uint8(0)
+	for _, s := range q.States {
+		states |= 1 << s
+	}
+	if states == 0 {
+		states = 1 << Established
+	}
+	if q.Info {
+		extensions = 1 << (attributeInfo - 1)
+	}
+	for _, family := range []uint8{familyIPv4, familyIPv6} {
+		c.seq++
+		err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.seq, anyOf(family, q.Port), states, extensions))
+		if err != nil {
+			return fmt.Errorf("ask for sockets: %w", err)
+		}
+		if err := c.listed(ctx, q, each); err != nil {
+			return fmt.Errorf("list sockets: %w", err)
+		}
+	}
+	return nil
+}
+
+// listed reads a whole listing, to its end in any case: what is left unread
+// would be taken for the answer to the next question.
+func (c *Conn) listed(ctx context.Context, q Query, each func(Socket) error) error {
+	var stop error
+	for {
+		if stop == nil {
+			stop = ctx.Err()
+		}
+		done, err := c.receive(func(m message) error {
+			s, err := parseSocket(m.body)
+			if err != nil {
+				return err
+			}
+			// The kernel filters too; an old one might not.
+			if stop == nil && (q.Port == 0 || s.Local.Port() == q.Port) {
+				stop = each(s)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if done {
+			return stop
+		}
+	}
+}
+
+// Destroy ends an established connection: both sides find it reset. It fails
+// with ErrGone where it has ended by itself, or is another's by now.
+func (c *Conn) Destroy(ctx context.Context, s Socket) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.State != Established {
+		return fmt.Errorf("destroy the socket %v: %w", s.Local, ErrNotConnected)
+	}
+	// Without a cookie the kernel would take the listening socket for one that is gone.
+	if !s.id.valid() {
+		return fmt.Errorf("destroy the connection of %v: %w", s.Remote, ErrGone)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq++
+	err := c.send(request(unix.SOCK_DESTROY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 0))
+	for done := false; err == nil && !done; {
+		done, err = c.receive(func(message) error { return nil })
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		err = ErrGone
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		err = ErrNotPermitted
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+		err = ErrUnsupported
+	}
+	return fmt.Errorf("destroy the connection of %v: %w", s.Remote, err)
+}
+
+func (c *Conn) send(b []byte) error {
+	if c.fd < 0 {
+		return os.ErrClosed
+	}
+	return ignoringInterrupts(func() error { return unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
+}
+
+// receive takes one datagram. done: the answer to the last question is whole.
+func (c *Conn) receive(each func(message) error) (done bool, err error) {
+	var n, flags int
+	var from unix.Sockaddr
+	err = ignoringInterrupts(func() (err error) {
+		n, _, flags, from, err = unix.Recvmsg(c.fd, c.buf, nil, 0)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("read the kernel's answer: %w", err)
+	}
+	if flags&unix.MSG_TRUNC != 0 {
+		return false, fmt.Errorf("%w: longer than %d bytes", errMalformed, len(c.buf))
+	}
+	if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
+		return false, nil // not the kernel's
+	}
+	for rest := c.buf[:n]; len(rest) > 0; {
+		var m message
+		if m, rest, err = next(rest); err != nil {
+			return false, err
+		}
+		switch {
+		case m.seq != c.seq:
+			// The late answer to a question that was given up.
+		case m.kind == typeError || m.kind == typeDone:
+			number, err := m.failure()
+			if err == nil && number != 0 {
+				err = unix.Errno(number)
+			}
+			return true, err
+		case m.kind == unix.SOCK_DIAG_BY_FAMILY:
+			if err := each(m); err != nil {
+				return false, err
+			}
+		}
+	}
+	return false, nil
+}
+
+func ignoringInterrupts(do func() error) error {
+	for {
+		if err := do(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// Do calls f in a network namespace, on a thread of its own that is thrown away
+// afterwards. What f opens stays there; what f starts in other goroutines does not run there.
+func Do(ns *os.File, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread ends with this goroutine, and nobody else
+		// ever runs in the wrong namespace.
+		runtime.LockOSThread()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			if errors.Is(err, unix.EPERM) {
+				err = ErrNotPermitted
+			}
+			done <- fmt.Errorf("enter the network namespace %s: %w", ns.Name(), err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
