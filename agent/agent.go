@@ -152,11 +152,9 @@ type Agent struct {
 	gossip    *gossip.Gossip
 	suspicion *suspicion.Reporter
 	reporter  *report.Reporter
-	metrics   *probe.Metrics
 
 	places  atomic.Pointer[[]report.Place]
-	phase   time.Duration       // of all probers
-	probers map[string]*running // of follow
+	probers *probe.Group // of follow
 }
 
 // New checks cfg; nothing is bound or connected before Run.
@@ -164,12 +162,21 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, board: report.NewBoard(), probers: map[string]*running{}, phase: rand.N(probe.Interval)}
+	a := &Agent{cfg: cfg, board: report.NewBoard()}
 	a.places.Store(&[]report.Place{})
-	var err error
-	if a.metrics, err = probe.NewMetrics(cfg.Registerer); err != nil {
+	metrics, err := probe.NewMetrics(cfg.Registerer)
+	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	a.probers = probe.NewGroup(probe.GroupConfig{
+		Prober: probe.Config{
+			ClientID: func(n int) string { return probeID(cfg.Node, n) },
+			User:     cfg.Presence, Token: cfg.Token, TLS: cfg.TLS,
+			Phase: rand.N(probe.Interval), Stall: &a.stall, Logger: cfg.Logger, Metrics: metrics,
+		},
+		Observe: func(t probe.Target, o wire.Observation) { a.board.Observe(t.Server, t.Limits.AnswerTime, o) },
+		Forget:  a.board.Forget,
+	})
 	err = cfg.Registerer.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "rollcall_agent_stalls_total",
 		Help: "How often a loop of this agent did not run when it should have.",

@@ -64,20 +64,9 @@ func assign(me, namespace string, c Cluster, known func(node string) bool) assig
 	return a
 }
 
-// running is a prober at work.
-type running struct {
-	target Target
-	stop   context.CancelFunc
-	done   chan struct{}
-}
-
 // follow does what is assigned, as the cluster changes.
 func (a *Agent) follow(ctx context.Context) error {
-	defer func() {
-		for _, r := range a.probers {
-			r.end()
-		}
-	}()
+	defer a.probers.Close()
 	namespace, _, err := wire.ParseUserName(a.cfg.Presence)
 	if err != nil {
 		return err
@@ -90,7 +79,7 @@ func (a *Agent) follow(ctx context.Context) error {
 		a.places.Store(&now.places)
 		a.gossip.SetPeers(now.peers)
 		a.suspicion.SetTargets(now.nodes)
-		a.probe(ctx, now.servers)
+		a.probers.Probe(ctx, targets(now.servers))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -99,51 +88,13 @@ func (a *Agent) follow(ctx context.Context) error {
 	}
 }
 
-// probe starts and ends probers, so that there is one for each of servers.
-func (a *Agent) probe(ctx context.Context, servers []Target) {
-	wanted := make(map[string]Target, len(servers))
+// targets are servers as a prober takes them.
+func targets(servers []Target) []probe.Target {
+	all := make([]probe.Target, 0, len(servers))
 	for _, s := range servers {
-		wanted[s.Name] = s
-	}
-	for name, r := range a.probers {
-		if wanted[name] != r.target {
-			r.end()
-			delete(a.probers, name)
-			a.board.Forget(name)
-		}
-	}
-	for _, s := range servers {
-		if _, ok := a.probers[s.Name]; ok {
-			continue
-		}
-		p, err := probe.New(probe.Config{
-			Server: s.Name, Address: s.Address,
-			Limits:   probe.Limits{AnswerTime: s.AnswerTime, Window: s.Window},
-			ClientID: func(n int) string { return probeID(a.cfg.Node, n) },
-			User:     a.cfg.Presence,
-			Token:    a.cfg.Token,
-			TLS:      a.cfg.TLS,
-			Observe:  func(o wire.Observation) { a.board.Observe(s.Name, s.AnswerTime, o) },
-			Phase:    a.phase,
-			Stall:    &a.stall, Logger: a.cfg.Logger, Metrics: a.metrics,
+		all = append(all, probe.Target{
+			Server: s.Name, Address: s.Address, Limits: probe.Limits{AnswerTime: s.AnswerTime, Window: s.Window},
 		})
-		if err != nil {
-			a.cfg.Logger.Error("Server cannot be probed", "server", s.Name, "error", err)
-			continue
-		}
-		ctx, stop := context.WithCancel(ctx)
-		r := &running{target: s, stop: stop, done: make(chan struct{})}
-		a.probers[s.Name] = r
-		go func() {
-			defer close(r.done)
-			if err := p.Run(ctx); err != nil {
-				a.cfg.Logger.Error("Prober ended", "server", s.Name, "error", err)
-			}
-		}()
 	}
-}
-
-func (r *running) end() {
-	r.stop()
-	<-r.done
+	return all
 }

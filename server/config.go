@@ -49,6 +49,9 @@ type Config struct {
 	// Beyond it clients are given a time to come back.
 	ConnectRate  float64
 	ConnectBurst int
+	// Observes is the Boot of the agent/witness.Witness that runs beside the server;
+	// 0: none does.
+	Observes int64
 	// Store, Presences and Authenticator are needed. Authenticate may take its
 	// time: the connection waits, and nobody else.
 	Store         *store.Store

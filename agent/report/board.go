@@ -20,9 +20,9 @@ type Board struct {
 	health       int
 	observations map[string]wire.Observation
 	suspicions   map[string]wire.Suspicion
-	// about are the servers of which something has changed since take.
+	// about are the servers of which something has changed since Take.
 	about map[string]bool
-	// news: something has changed since take.
+	// news: something has changed since Take.
 	news bool
 }
 
@@ -100,6 +100,9 @@ func (b *Board) Band(server string) wire.Band {
 	return b.observations[server].Band
 }
 
+// Changed has an element when there may be something to Take.
+func (b *Board) Changed() <-chan struct{} { return b.changed }
+
 func (b *Board) tell() {
 	b.news = true
 	select {
@@ -108,9 +111,9 @@ func (b *Board) tell() {
 	}
 }
 
-// take fills r with all that the board holds, and returns the servers of which
+// Take fills r with all that the board holds, and returns the servers of which
 // something has changed since the last time; ok is false when nothing has.
-func (b *Board) take(r *wire.Report) (about map[string]bool, ok bool) {
+func (b *Board) Take(r *wire.Report) (about map[string]bool, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.news {

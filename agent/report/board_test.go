@@ -41,12 +41,12 @@ func TestBoardTellsOfChangesAndOfNothingElse(t *testing.T) {
 			b.Observe("s", limit, base)
 			b.Suspect("n", wire.Suspicion{Word: wire.NodeAlive})
 			var r wire.Report
-			if _, ok := b.take(&r); !ok {
+			if _, ok := b.Take(&r); !ok {
 				t.Fatal("the first observations are no news")
 			}
 			<-b.changed
 			c.change(b)
-			_, got := b.take(&r)
+			_, got := b.Take(&r)
 			if got != c.want {
 				t.Errorf("news: %v, want %v", got, c.want)
 			}
@@ -63,7 +63,7 @@ func TestHealthIsNewsWhenItComesAndGoes(t *testing.T) {
 	for _, h := range []int{1, 2, 3, 0, 0, 1} {
 		b.SetHealth(h)
 		var r wire.Report
-		if _, ok := b.take(&r); ok {
+		if _, ok := b.Take(&r); ok {
 			got = append(got, r.Health)
 		}
 	}

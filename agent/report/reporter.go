@@ -181,7 +181,7 @@ func (r *Reporter) seal(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.cfg.Board.changed:
+		case <-r.cfg.Board.Changed():
 		}
 		select {
 		case <-ctx.Done():
@@ -189,7 +189,7 @@ func (r *Reporter) seal(ctx context.Context) error {
 		case <-time.After(coalesce):
 		}
 		report := wire.Report{Node: r.cfg.Node, Zone: r.cfg.Zone(), Boot: r.cfg.Boot}
-		about, ok := r.cfg.Board.take(&report)
+		about, ok := r.cfg.Board.Take(&report)
 		if !ok {
 			continue
 		}

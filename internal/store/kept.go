@@ -54,14 +54,32 @@ type Penalty struct {
 	Suppressed time.Time `json:"suppressed,omitzero"`
 }
 
+// Names of observers that are no agents begin so. No node has a colon in its name.
+const (
+	serverObserver     = "server:"
+	controllerObserver = "controller:"
+)
+
 // ServerObserver is the name under which a server ("namespace/pod") observes others.
-// No node has a colon in its name.
 func ServerObserver(server string) string {
-	return "server:" + strings.ReplaceAll(server, "/", ":")
+	return serverObserver + strings.ReplaceAll(server, "/", ":")
 }
 
 // ControllerObserver is the same for a controller, by its id in the election.
-func ControllerObserver(id string) string { return "controller:" + id }
+func ControllerObserver(id string) string { return controllerObserver + id }
+
+// ObservingServer is the server ("namespace/pod") that observes under a name;
+// false: it is no server.
+func ObservingServer(observer string) (string, bool) {
+	server, ok := strings.CutPrefix(observer, serverObserver)
+	return strings.ReplaceAll(server, ":", "/"), ok
+}
+
+// ObservingController is the id of the controller that observes under a name;
+// false: it is none.
+func ObservingController(observer string) (string, bool) {
+	return strings.CutPrefix(observer, controllerObserver)
+}
 
 // PutAssignment has a server ("namespace/pod") observed by stand-ins, in this term.
 func (l *Leadership) PutAssignment(ctx context.Context, server string, a Assignment) error {

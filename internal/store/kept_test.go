@@ -70,3 +70,17 @@ func TestWhatLeadersKeepForEachOther(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfObserversThatAreNoAgents(t *testing.T) {
+	if got, ok := ObservingServer(ServerObserver("ns/b-0")); !ok || got != "ns/b-0" {
+		t.Errorf("a server's name reads %q, %v", got, ok)
+	}
+	if got, ok := ObservingController(ControllerObserver("c-1")); !ok || got != "c-1" {
+		t.Errorf("a controller's name reads %q, %v", got, ok)
+	}
+	for _, name := range []string{"node-1", ControllerObserver("c-1")} {
+		if got, ok := ObservingServer(name); ok {
+			t.Errorf("%q is taken for the server %q", name, got)
+		}
+	}
+}
