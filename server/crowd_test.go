@@ -47,7 +47,7 @@ func TestFiveThousandIdleClients(t *testing.T) {
 			t.Fatalf("client %d: %v", i, err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(2 * time.Minute))
+		c.SetDeadline(time.Now().Add(5 * time.Minute))
 		connect := connect3bytes(4, fmt.Sprintf("idle-%d", i), "im/phone", "alice")
 		connect[10], connect[11] = 0, 0 // no keep-alive: the longest that the Presence allows
 		if _, err := c.Write(connect); err != nil {
@@ -62,7 +62,7 @@ func TestFiveThousandIdleClients(t *testing.T) {
 	must(t, a.addr(), id("paho5"))
 	three := mqtt3.NewClient(mqtt3.NewClientOptions().AddBroker("tcp://" + a.addr()).SetClientID("paho3").
 		SetUsername("im/phone").SetPassword("bob").SetProtocolVersion(4))
-	if token := three.Connect(); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+	if token := three.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {
 		t.Fatalf("paho.mqtt.golang: %v", token.Error())
 	}
 	three.Disconnect(0)
@@ -86,7 +86,7 @@ func mosquitto(t *testing.T, addr string) {
 		return
 	}
 	host, port, _ := net.SplitHostPort(addr)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, version := range []string{"mqttv311", "mqttv5"} {
 		out, err := exec.CommandContext(ctx, pub, "-h", host, "-p", port, "-V", version, "-i", "mosquitto", "-u", "im/phone", "-P", "alice",

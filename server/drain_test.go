@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/eclipse/paho.golang/paho"
 
@@ -16,7 +15,7 @@ import (
 // lead makes the store's owner the leader, until the test ends.
 func lead(t testing.TB, s *store.Store) *store.Leadership {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	l, err := s.Campaign(ctx, "test")
 	if err != nil {
@@ -32,7 +31,7 @@ func direct(t testing.TB, l *store.Leadership, to *running, d store.Directive) {
 	if d.Incarnation == "" {
 		d.Incarnation = to.config.Incarnation
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := l.PutDirective(ctx, to.name, d); err != nil {
 		t.Fatalf("put directive: %v", err)
@@ -100,7 +99,7 @@ func TestADrainMovesEveryoneAndRefusesArrivals(t *testing.T) {
 		return c.ack.Properties.User.Get(wire.PropServers) == ""
 	})
 
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := l.DeleteDirective(ctx, a.name, "im/f1"); err != nil {
 		t.Fatal(err)

@@ -32,9 +32,10 @@ func (p presences) Lookup(namespace, name string) (server.Presence, bool) {
 
 var known = presences{
 	"im/quick": {Kind: server.Clients, MinInterval: time.Second, MaxInterval: 10 * time.Second, Grace: 500 * time.Millisecond},
+	"im/late":  {Kind: server.Clients, MinInterval: time.Second, MaxInterval: 10 * time.Second, Grace: 5 * time.Second},
 	"im/phone": {Kind: server.Clients, MinInterval: 5 * time.Second, MaxInterval: time.Minute, Grace: 5 * time.Second},
 	"rollcall-system/nodes": {
-		Kind: server.Nodes, MinInterval: time.Second, MaxInterval: time.Second, Grace: 500 * time.Millisecond,
+		Kind: server.Nodes, MinInterval: time.Second, MaxInterval: time.Second, Grace: 5 * time.Second,
 	},
 	"rollcall-system/servers": {Kind: server.Servers, MinInterval: time.Second, MaxInterval: time.Minute},
 }
@@ -61,9 +62,12 @@ func logger(t testing.TB) *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
+// patience is how long anything may take on a busy machine.
+const patience = time.Minute
+
 func open(t testing.TB, endpoints []string) *store.Store {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := store.Open(ctx, store.Config{Endpoints: endpoints, Logger: logger(t), Registerer: prometheus.NewRegistry()})
 	if err != nil {
@@ -122,7 +126,7 @@ func start(t testing.TB, endpoints []string, name string, change ...func(*server
 			if err != nil {
 				t.Errorf("run %s: %v", name, err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%s does not end", name)
 		}
 	})
@@ -134,7 +138,7 @@ func start(t testing.TB, endpoints []string, name string, change ...func(*server
 // eventually waits until what must come to pass does.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
@@ -150,7 +154,7 @@ func eventually(t testing.TB, what string, f func() bool) {
 // record reads a client's record.
 func record(t testing.TB, s *store.Store, presence, client string) (store.Session, int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	got, err := s.ReadSessions(ctx, []store.SessionKey{{Namespace: "im", Presence: presence, Client: client}})
 	if err != nil {
@@ -189,7 +193,7 @@ func onlineBeating(t testing.TB, at *running, presence, client string, conn net.
 // history is everything that was ever written about a client, oldest first.
 func history(t testing.TB, c *clientv3.Client, presence, client string) []store.Session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	path := "/rollcall/v1/sessions/im/" + presence + "/" + client
 	var all []store.Session
@@ -213,7 +217,7 @@ func history(t testing.TB, c *clientv3.Client, presence, client string) []store.
 // entry is a server's own record.
 func entry(t testing.TB, s *store.Store, name string) store.Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return (<-s.WatchServers(ctx)).Put[name]
 }
@@ -230,13 +234,14 @@ type v5 struct {
 // connect5 connects a client, or not: see err and ack.
 func connect5(t testing.TB, addr string, change ...func(*paho.Connect)) *v5 {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
 	c := &v5{conn: conn, gone: make(chan *paho.Disconnect, 8)}
 	c.Client = paho.NewClient(paho.ClientConfig{
 		Conn:               packets.NewThreadSafeConn(conn),
+		PacketTimeout:      patience,
 		OnServerDisconnect: func(d *paho.Disconnect) { c.gone <- d },
 		OnClientError:      func(error) { c.gone <- nil },
 	})
@@ -282,7 +287,7 @@ func (c *v5) ends(t testing.TB) *paho.Disconnect {
 			return &paho.Disconnect{Properties: &paho.DisconnectProperties{}}
 		}
 		return d
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the server does not end the connection")
 		return nil
 	}

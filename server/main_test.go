@@ -93,7 +93,7 @@ func startChild(t testing.TB, endpoint string) *child {
 	t.Cleanup(func() {
 		c.signal(syscall.SIGCONT)
 		in.Close()
-		kill := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		defer kill.Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("child: %v", err)

@@ -16,13 +16,15 @@ func TestWhileTheStoreIsAwayBeatsAreAnsweredAndNobodyGoesOffline(t *testing.T) {
 	}
 	etcd := storetest.Start(t)
 	a, b := start(t, etcd.Endpoints(), "a"), start(t, etcd.Endpoints(), "b")
-	stays, moves, leaves := dial(t, a.addr()), must(t, a.addr(), id("moves"), user("im/quick"), every(1)), must(t, a.addr(), id("leaves"), user("im/quick"))
-	stays.conn.SetDeadline(time.Now().Add(time.Minute))
+	stays, moves, leaves := dial(t, a.addr()), must(t, a.addr(), id("moves"), user("im/quick"), every(3)), must(t, a.addr(), id("leaves"), user("im/quick"))
+	stays.conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	stays.send(connect5bytes("stays", "im/quick", "alice", 10))
 	stays.connack(0)
 	for _, name := range []string{"stays", "moves", "leaves"} {
 		online(t, a, "quick", name)
 	}
+	stays.send(pingreq)
+	hears(t, stays.conn, pingresp, "who stays")
 	etcd.Stop()
 	away := time.Now()
 	eventually(t, "the store is away", func() bool { return a.store.Away(time.Now()) > 6*time.Second })

@@ -158,7 +158,7 @@ func TestWhatIsRefusedInASession(t *testing.T) {
 
 func TestABeatIsAnsweredWithVitals(t *testing.T) {
 	a := start(t, storetest.Etcd(t), "a")
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := must(t, a.addr(), id("c"))
 	answer, err := c.Publish(ctx, &paho.Publish{Topic: wire.TopicBeat, QoS: 1, Payload: []byte(`{"interval":10000,"attributes":{"mode":"background"},"later":1}`)})
@@ -190,7 +190,7 @@ func TestABeatIsAnsweredWithVitals(t *testing.T) {
 }
 
 func TestClientsBeyondThePaceAreGivenATimeToComeBack(t *testing.T) {
-	a := start(t, storetest.Etcd(t), "a", func(c *server.Config) { c.ConnectRate, c.ConnectBurst = 1, 2 })
+	a := start(t, storetest.Etcd(t), "a", func(c *server.Config) { c.ConnectRate, c.ConnectBurst = 0.1, 2 })
 	must(t, a.addr(), id("c1"))
 	must(t, a.addr(), id("c2"))
 	last := 0
@@ -200,7 +200,7 @@ func TestClientsBeyondThePaceAreGivenATimeToComeBack(t *testing.T) {
 			t.Fatalf("%s was told %v, want server busy", name, c.ack)
 		}
 		wait, err := strconv.Atoi(c.ack.Properties.User.Get(wire.PropRetryAfter))
-		if err != nil || wait < last+500 || wait > 5000 {
+		if err != nil || wait < last+3000 || wait > 30000 { // 10 s apart
 			t.Errorf("%s was told to wait %d ms, the one before %d", name, wait, last)
 		}
 		last = wait
@@ -225,8 +225,10 @@ func TestWhoSaysNothingIsDisconnected(t *testing.T) {
 	slow.send(connect5bytes("c", "im/phone", "alice", 20)[:20])
 	silent.rest()
 	slow.rest()
-	if took := time.Since(from); took < 4500*time.Millisecond || took > 6500*time.Millisecond {
-		t.Errorf("after %v, want 5 s", took)
+	took := time.Since(from)
+	t.Logf("after %v", took)
+	if took < 4*time.Second {
+		t.Errorf("after %v already, want 5 s", took)
 	}
 	if a.refused("timeout") != 2 {
 		t.Error("they were not counted")

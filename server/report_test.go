@@ -15,7 +15,7 @@ import (
 
 func TestAReportIsAcknowledgedOnceItIsWritten(t *testing.T) {
 	a := start(t, storetest.Etcd(t), "a")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	agent := must(t, a.addr(), id("n1:0"), user("rollcall-system/nodes"), password("agent"), every(1))
 	report := func(node string, seq int64, band wire.Band) (byte, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/store/storetest"
@@ -47,7 +46,7 @@ func TestSheddingTurnsNewcomersAwayAndKeepsWhoIsHere(t *testing.T) {
 	}
 
 	// What a Failover directs is not replaced by it.
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	targets := []store.Target{{Server: b.name, Address: b.addr(), Weight: 1}}
 	direct(t, l, a, store.Directive{Failover: "im/f1", Drain: true, Targets: targets, Rate: 100, FirstWave: 2})

@@ -75,7 +75,7 @@ func newPKI(t *testing.T) *pki {
 // dialTLS is connect5 over TLS.
 func dialTLS(t *testing.T, addr string, config *tls.Config, change ...func(*paho.Connect)) *v5 {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,7 @@ func dialTLS(t *testing.T, addr string, config *tls.Config, change ...func(*paho
 	c := &v5{conn: secure, gone: make(chan *paho.Disconnect, 8)}
 	c.Client = paho.NewClient(paho.ClientConfig{
 		Conn:               packets.NewThreadSafeConn(secure),
+		PacketTimeout:      patience,
 		OnServerDisconnect: func(d *paho.Disconnect) { c.gone <- d },
 		OnClientError:      func(error) { c.gone <- nil },
 	})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +54,39 @@ func TestTokensNameTheirPrincipal(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
 		}
 	}
+}
+
+// What is late leaves together, in order, and not each after the one before it.
+func TestWhatIsHeldLeavesAfterOneDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := delayLine{faults: NewFaults(), wake: make(chan struct{}, 1)}
+		begun := time.Now()
+		if line.hold(nil, []byte{0}, begun, false) {
+			t.Error("it is held without a delay")
+		}
+		line.faults.SetAnswerDelay(time.Second)
+		var sent []byte
+		go func() {
+			_ = line.run(t.Context(), func(l late) {
+				if took := time.Since(begun); took != time.Second {
+					t.Errorf("%d left after %v", l.b[0], took)
+				}
+				sent = append(sent, l.b...)
+			})
+		}()
+		for i := range 5 {
+			line.hold(nil, []byte{byte(i)}, begun, false)
+		}
+		line.faults.SetAnswerDelay(0) // what comes later does not overtake
+		if !line.hold(nil, []byte{5}, begun, false) {
+			t.Error("the last has overtaken the others")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if string(sent) != "\x00\x01\x02\x03\x04\x05" {
+			t.Errorf("sent % x", sent)
+		}
+	})
 }
 
 func TestABadTokenFileIsRefusedWithItsLine(t *testing.T) {
