@@ -41,12 +41,12 @@ const settleTime = 50 * time.Millisecond
 // the agents' pods, and for each Presence of servers just the pods that its
 // selector picks: every agent has these watches, so they must not see every pod.
 type KubeCluster struct {
-	namespace string
-	config    *rest.Config
-	http      *http.Client
-	mapper    meta.RESTMapper
-	scheme    *runtime.Scheme
-	log       *slog.Logger
+	ours   v1alpha1.Installation
+	config *rest.Config
+	http   *http.Client
+	mapper meta.RESTMapper
+	scheme *runtime.Scheme
+	log    *slog.Logger
 
 	base  cache.Cache
 	dirty chan struct{} // cap 1
@@ -70,11 +70,11 @@ type podCache struct {
 	done   chan struct{}
 }
 
-// NewCluster prepares to watch the API of config. namespace is the
-// installation's, where the agents are. Nothing is asked before Run.
-func NewCluster(config *rest.Config, namespace string, log *slog.Logger) (*KubeCluster, error) {
+// NewCluster prepares to watch the API of config, for the agents and Presences of
+// one installation. Nothing is asked before Run.
+func NewCluster(config *rest.Config, ours v1alpha1.Installation, log *slog.Logger) (*KubeCluster, error) {
 	k := &KubeCluster{
-		namespace: namespace, config: config, log: log,
+		ours: ours, config: config, log: log,
 		scheme: runtime.NewScheme(),
 		dirty:  make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		pods: map[selection]*podCache{},
@@ -102,7 +102,7 @@ func NewCluster(config *rest.Config, namespace string, log *slog.Logger) (*KubeC
 		&corev1.Node{}:       {Transform: stripNode},
 		&v1alpha1.Presence{}: {},
 		&corev1.Pod{}: {
-			Namespaces: map[string]cache.Config{namespace: {}},
+			Namespaces: map[string]cache.Config{ours.Namespace: {}},
 			Label:      labels.SelectorFromSet(labels.Set{AgentLabel: AgentLabelValue}),
 			Transform:  stripPod,
 		},
@@ -202,8 +202,8 @@ func (k *KubeCluster) look(ctx context.Context) (*snapshot, error) {
 	wanted := map[selection]bool{}
 	for i := range presences.Items {
 		p := &presences.Items[i]
-		if p.Spec.Servers == nil {
-			continue
+		if p.Spec.Servers == nil || !k.ours.Owns(p) {
+			continue // its own agents probe for it
 		}
 		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.Servers.Selector)
 		if err != nil {

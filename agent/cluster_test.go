@@ -34,7 +34,7 @@ func TestKubeCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := NewCluster(cp.AdminConfig(), namespace, slog.New(slog.DiscardHandler))
+	k, err := NewCluster(cp.AdminConfig(), v1alpha1.Installation{Namespace: namespace}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

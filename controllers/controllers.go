@@ -62,6 +62,9 @@ type Config struct {
 	RestConfig *rest.Config
 	// Namespace is the installation's.
 	Namespace string
+	// LabelledOnly: only Presences that name this installation are its own; see
+	// v1alpha1.Installation.
+	LabelledOnly bool
 	// ID names this replica in the election, such as its pod's name.
 	ID     string
 	Logger *slog.Logger
@@ -178,7 +181,7 @@ func (c *Controllers) makeParts() error {
 	if err != nil {
 		return err
 	}
-	c.ledger = failover.NewLedger(c.manager.GetClient(), time.Now)
+	c.ledger = failover.NewLedger(c.manager.GetClient(), c.installation(), time.Now)
 	c.seat, err = lead.New(lead.Config{
 		Store: c.cfg.Store, ID: c.cfg.ID, Logger: c.cfg.Logger, Registerer: c.cfg.Registerer, Changed: c.changed,
 	})
@@ -186,7 +189,7 @@ func (c *Controllers) makeParts() error {
 		return err
 	}
 	c.judge, err = judge.New(judge.Config{
-		Book: c.book, Cache: c.manager.GetClient(), Ledger: c.ledger, Namespace: c.cfg.Namespace, Away: c.cfg.Store.Away,
+		Book: c.book, Cache: c.manager.GetClient(), Ledger: c.ledger, Installation: c.installation(), Away: c.cfg.Store.Away,
 		Now: time.Now, Logger: c.cfg.Logger, Registerer: c.cfg.Registerer, Publish: c.publish,
 	})
 	if err != nil {
@@ -222,6 +225,10 @@ func (c *Controllers) Ready() error {
 		return fmt.Errorf("etcd has not answered for %v", r.World.StoreAway.Round(time.Millisecond))
 	}
 	return nil
+}
+
+func (c *Controllers) installation() v1alpha1.Installation {
+	return v1alpha1.Installation{Namespace: c.cfg.Namespace, LabelledOnly: c.cfg.LabelledOnly}
 }
 
 // Leading tells whether this replica leads.

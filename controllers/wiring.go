@@ -209,7 +209,8 @@ func (k *kicker) kick(key types.NamespacedName) {
 
 func presenceChanged(before, after any) bool {
 	a, b := before.(*v1alpha1.Presence), after.(*v1alpha1.Presence)
-	return a.UID != b.UID || a.Generation != b.Generation || !maps.Equal(a.Annotations, b.Annotations)
+	return a.UID != b.UID || a.Generation != b.Generation || !maps.Equal(a.Annotations, b.Annotations) ||
+		v1alpha1.InstallationOf(a) != v1alpha1.InstallationOf(b)
 }
 
 func podChanged(before, after any) bool {

@@ -124,6 +124,10 @@ type Presence struct {
 	// session counts as late; MissesUntilOffline how many times 1.5 intervals
 	// before it ends. 0: 1.
 	MissesUntilLate, MissesUntilOffline int
+	// Foreign: it belongs to another installation, and its clients are not let in
+	// here. Installation is which; empty: the cluster's default.
+	Foreign      bool
+	Installation string
 }
 
 // Presences knows the Presence objects. One that also has Synced() bool is
@@ -179,6 +183,12 @@ var ErrCredentials = errors.New("bad credentials")
 // Authenticator tells who a client is.
 type Authenticator interface {
 	Authenticate(ctx context.Context, c Credentials) (Principal, error)
+}
+
+// Watchers is an Authenticator that knows who may watch a Presence other than
+// the one that they were let in to. Without it nobody may. It must not wait.
+type Watchers interface {
+	MayWatch(namespace, presence, principal string) bool
 }
 
 // Revalidator is an Authenticator whose principals may lose rights. It is asked

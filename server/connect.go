@@ -119,8 +119,20 @@ func (p *peer) acceptable(c mqtt.Connect) *refusal {
 	if !known {
 		return &refusal{why: whyPresence, reason: mqtt.BadUserNameOrPassword, detail: fmt.Sprintf("there is no Presence %s/%s", namespace, presence)}
 	}
+	if found.Foreign {
+		return &refusal{why: whyPresence, reason: mqtt.BadUserNameOrPassword, detail: fmt.Sprintf(
+			"Presence %s/%s belongs to %s: connect to the servers of that one", namespace, presence, whose(found))}
+	}
 	p.presence = p.s.shared.of(found)
 	return nil
+}
+
+// whose words the installation of a Presence that is not ours.
+func whose(p Presence) string {
+	if p.Installation == "" {
+		return "the cluster's default installation of Rollcall"
+	}
+	return "the installation of Rollcall in namespace " + p.Installation
 }
 
 // authenticate asks who the client is, and whether it may connect.
@@ -202,6 +214,9 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
 	}
 	p.session, p.arrival, p.connected, p.more = attached.Session, attached.Arrival, true, nil
+	if n := c.ReceiveMaximum; n > 0 && n < maxInFlight {
+		p.more = &more{takes: n}
+	}
 	s.strangers.Add(-1)
 	if attached.Before != nil {
 		attached.Before.goodbye(mqtt.Goodbye{Reason: mqtt.SessionTakenOver})

@@ -31,6 +31,7 @@ const (
 // Watched knows the Presence objects of a cluster, from a watch. While the API
 // server is away, it knows what it knew.
 type Watched struct {
+	ours     v1alpha1.Installation
 	informer cache.SharedInformer
 	handled  cache.ResourceEventHandlerRegistration
 	log      *slog.Logger
@@ -39,9 +40,10 @@ type Watched struct {
 	known map[string]Presence // by "namespace/name"
 }
 
-// NewPresences prepares a watch of all Presences; Run begins it. It asks the
-// API server nothing yet.
-func NewPresences(config *rest.Config, log *slog.Logger) (*Watched, error) {
+// NewPresences prepares a watch of all Presences; Run begins it. Those that
+// belong to another installation are known as such. It asks the API server
+// nothing yet.
+func NewPresences(config *rest.Config, ours v1alpha1.Installation, log *slog.Logger) (*Watched, error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("server: presences: %w", err)
@@ -55,7 +57,7 @@ func NewPresences(config *rest.Config, log *slog.Logger) (*Watched, error) {
 		return nil, fmt.Errorf("server: presences: %w", err)
 	}
 	source := cache.NewListWatchFromClient(client, "presences", "", fields.Everything())
-	w := &Watched{informer: cache.NewSharedInformer(source, &v1alpha1.Presence{}, 0), log: log, known: map[string]Presence{}}
+	w := &Watched{ours: ours, informer: cache.NewSharedInformer(source, &v1alpha1.Presence{}, 0), log: log, known: map[string]Presence{}}
 	if err := w.informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		log.Warn("Presences could not be watched, will try again", "error", err)
 	}); err != nil {
@@ -97,6 +99,10 @@ func (w *Watched) put(o any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if known := presenceOf(p.Spec); known.Kind != "" { // a subject that a newer API has is not ours to serve
+		if !w.ours.Owns(p) {
+			known.Foreign = true
+			known.Installation = v1alpha1.InstallationOf(p)
+		}
 		w.known[p.Namespace+"/"+p.Name] = known
 	}
 }

@@ -5,8 +5,12 @@ const (
 	// AcceptingLabel is what a Service selects. Every server pod is born with
 	// "true"; the controller turns it to "false" while the pod's clients are moved.
 	AcceptingLabel = "rollcall.dev/accepting"
-	// PausedAnnotation, on a pod or a Presence, exempts it from every action.
+	// PausedAnnotation, on a pod, a node or a Presence, exempts it from every action.
 	PausedAnnotation = "rollcall.dev/paused"
+	// InstallationLabel, on a Presence or a Failover, names the installation that
+	// it belongs to, by its namespace; absent: the cluster's default installation.
+	// A Failover belongs where its Presence does, while there is one.
+	InstallationLabel = "rollcall.dev/installation"
 	// UnreachableTaint is put on dead nodes where spec.nodes.onDead.mode is Taint.
 	UnreachableTaint = "rollcall.dev/unreachable"
 )
@@ -54,6 +58,45 @@ const (
 	// False when that can't be said (Advised, Cancelled, TimedOut). Its reason
 	// is always that of Processing. Positive polarity.
 	ConditionSucceeded = "Succeeded"
+)
+
+// ConditionSevering is True while the severer on the server's node ends
+// connections, and False while it does not, with the reason why. It is absent
+// where no severer was ever asked, or none runs there. The severer sets it, and
+// nobody else. Neither polarity is abnormal. Reasons: Severing; NoneLeft,
+// NotDiverted, SeveringEnded, and for what it refuses or cannot do HostNetwork,
+// NoSuchPod, NoSuchPort, NoNamespace, NotPermitted, NotSupported, SeveringFailed.
+const ConditionSevering = "Severing"
+
+// Reasons of Severing.
+const (
+	// ReasonSevering (Severing=True): connections are being ended.
+	ReasonSevering = "Severing"
+	// ReasonNoneLeft (Severing=False): the pod has no client connection on its
+	// port any more. The severer goes on looking while it is asked to.
+	ReasonNoneLeft = "NoneLeft"
+	// ReasonNotDiverted (Severing=False): a Service still leads to the pod, or
+	// none selects the label AcceptingLabel, so that clients would come back to it.
+	ReasonNotDiverted = "NotDiverted"
+	// ReasonSeveringEnded (Severing=False): it is no longer asked to.
+	ReasonSeveringEnded = "SeveringEnded"
+	// ReasonHostNetwork (Severing=False): the pod shares its node's network, where
+	// its connections can't be told from others' for certain.
+	ReasonHostNetwork = "HostNetwork"
+	// ReasonNoSuchPod (Severing=False): the pod that is meant is gone, or has no
+	// address yet.
+	ReasonNoSuchPod = "NoSuchPod"
+	// ReasonNoSuchPort (Severing=False): no container of the pod has the port's name.
+	ReasonNoSuchPort = "NoSuchPort"
+	// ReasonNoNamespace (Severing=False): none, or more than one, of the node's
+	// network namespaces has the pod's addresses.
+	ReasonNoNamespace = "NoNamespace"
+	// ReasonNotPermitted (Severing=False): the severer lacks CAP_NET_ADMIN or CAP_SYS_ADMIN.
+	ReasonNotPermitted = "NotPermitted"
+	// ReasonNotSupported (Severing=False): the node's kernel has no socket destroy.
+	ReasonNotSupported = "NotSupported"
+	// ReasonSeveringFailed (Severing=False): something else went wrong; it is tried again.
+	ReasonSeveringFailed = "SeveringFailed"
 )
 
 // Reasons of Accepted.

@@ -55,9 +55,13 @@ func (p *plugin) drain(ctx context.Context, arg, presence string, wait bool, o o
 	if err != nil {
 		return err
 	}
+	p.turnTo(of)
 	fo := &v1alpha1.Failover{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: key.Name + "-", Namespace: key.Namespace},
 		Spec:       v1alpha1.FailoverSpec{Presence: of.Name, Server: key.Name, Reason: v1alpha1.FailoverDrain},
+	}
+	if name := v1alpha1.InstallationOf(of); name != "" {
+		fo.Labels = map[string]string{v1alpha1.InstallationLabel: name} // for when the Presence is gone
 	}
 	if err := c.Create(ctx, fo); err != nil {
 		return c.sentence("creating a Failover in namespace "+key.Namespace, err)

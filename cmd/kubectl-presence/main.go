@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
 // version is set at link time.
@@ -71,7 +73,9 @@ type plugin struct {
 	// system is the installation's namespace, and controller the address of one
 	// to ask directly; empty: those of the system namespace, through the API server.
 	system, controller string
-	now                func() time.Time
+	// systemGiven: a person has named the system namespace.
+	systemGiven bool
+	now         func() time.Time
 	// look is how often progress is looked at, and hint after how long without
 	// any a person is told what may be wrong.
 	look, hint time.Duration
@@ -102,9 +106,10 @@ the clients of a server elsewhere, and exempt servers from being acted on.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	f := root.PersistentFlags()
 	p.flags.AddFlags(f)
-	f.StringVar(&p.system, "system-namespace", p.system, "The `namespace` that Rollcall is installed in")
+	f.StringVar(&p.system, "system-namespace", p.system, "The `namespace` that Rollcall is installed in; where a Presence names its installation, that one is asked unless this is given")
 	f.StringVar(&p.controller, "controller", "", "`URL` of a controller's --http to ask, instead of the controllers through the API server: for a port-forward, or while the Kubernetes API is down")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		p.systemGiven = f.Changed("system-namespace")
 		if u, err := url.Parse(p.controller); p.controller != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 			return fmt.Errorf("--controller %q is no URL: write http://host:port", p.controller)
 		}
@@ -112,6 +117,13 @@ the clients of a server elsewhere, and exempt servers from being acted on.`,
 	}
 	root.AddCommand(p.whyCommand(), p.whoCommand(), p.drainCommand(), p.pauseCommand(), p.resumeCommand())
 	return root
+}
+
+// turnTo makes the installation that a Presence names the one that is asked.
+func (p *plugin) turnTo(of *v1alpha1.Presence) {
+	if name := v1alpha1.InstallationOf(of); name != "" && !p.systemGiven {
+		p.system = name
+	}
 }
 
 // one takes exactly one argument, called so.

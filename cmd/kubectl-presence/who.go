@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/explain"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 	"github.com/rollcall-dev/rollcall/internal/wire"
@@ -66,6 +68,11 @@ func (p *plugin) who(ctx context.Context, id, presence string) (*explain.Session
 			return nil, fmt.Errorf("--presence %q is not NAMESPACE/NAME", presence)
 		}
 		query.Set("presence", presence)
+		var of v1alpha1.Presence
+		namespace, name, _ := strings.Cut(presence, "/")
+		if p.controller == "" && c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &of) == nil { // else the default is asked, which says more
+			p.turnTo(&of)
+		}
 	}
 	answers, err := p.ask(ctx, c, explain.SessionsPath, query)
 	if err != nil {

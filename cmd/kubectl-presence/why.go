@@ -154,6 +154,7 @@ func (p *plugin) read(ctx context.Context, c *cluster, key client.ObjectKey, r *
 	if of == nil {
 		return nil
 	}
+	p.turnTo(of)
 	r.Presence, r.Mode = of.Namespace+"/"+of.Name, string(of.Spec.Servers.Failover.Mode)
 	r.Status = statusOf(of, key.Name)
 	if _, ok := of.Annotations[v1alpha1.PausedAnnotation]; ok {

@@ -20,12 +20,13 @@ func agentCommand() *cobra.Command {
 		common
 		kubeOptions
 		tlsClientOptions
-		node, zone, namespace, presence string
-		servers                         []string
-		tokenFile                       string
-		gossipBind, gossipAdvertise     string
-		gossipKeyFile                   string
-		kubeletPort                     int
+		installationOptions
+		node, zone, presence        string
+		servers                     []string
+		tokenFile                   string
+		gossipBind, gossipAdvertise string
+		gossipKeyFile               string
+		kubeletPort                 int
 	}
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -35,7 +36,7 @@ func agentCommand() *cobra.Command {
 			o.common.check(&c)
 			o.tlsClientOptions.check(&c)
 			c.needed("node", o.node)
-			c.needed("namespace", o.namespace)
+			o.installationOptions.check(&c)
 			c.needed("token-file", o.tokenFile)
 			c.addresses("servers", o.servers)
 			c.address("gossip-bind", o.gossipBind, false)
@@ -71,7 +72,7 @@ func agentCommand() *cobra.Command {
 			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				web := o.serveHTTP(ctx, group, metrics)
-				cluster, err := agent.NewCluster(config, o.namespace, log)
+				cluster, err := agent.NewCluster(config, o.installation(), log)
 				if err != nil {
 					return err
 				}
@@ -96,7 +97,7 @@ func agentCommand() *cobra.Command {
 	o.tlsClientOptions.flags(f)
 	f.StringVar(&o.node, "node", "", "this `node`'s name")
 	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
-	f.StringVar(&o.namespace, "namespace", "", "the installation's `namespace`")
+	o.installationOptions.flags(f)
 	f.StringVar(&o.presence, "presence", "", "the nodes Presence, namespace/name; empty: nodes in --namespace")
 	f.StringSliceVar(&o.servers, "servers", nil, "`addresses` of heartbeat servers to find the first one by, host:port, comma separated")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` with this agent's credential, read anew at each connection")

@@ -15,7 +15,8 @@ func controllerCommand() *cobra.Command {
 		common
 		etcdOptions
 		kubeOptions
-		id, namespace string
+		installationOptions
+		id string
 	}
 	cmd := &cobra.Command{
 		Use:   "controller",
@@ -25,7 +26,7 @@ func controllerCommand() *cobra.Command {
 			o.common.check(&c)
 			o.etcdOptions.check(&c)
 			c.needed("id", o.id)
-			c.needed("namespace", o.namespace)
+			o.installationOptions.check(&c)
 			if err := c.err(); err != nil {
 				return err
 			}
@@ -40,8 +41,11 @@ func controllerCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if err := o.claim(ctx, store); err != nil {
+					return err
+				}
 				manager, err := controllers.New(controllers.Config{
-					Store: store, RestConfig: config, Namespace: o.namespace, ID: o.id,
+					Store: store, RestConfig: config, Namespace: o.namespace, LabelledOnly: !o.defaultInstallation, ID: o.id,
 					Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -60,6 +64,6 @@ func controllerCommand() *cobra.Command {
 	o.kubeOptions.flags(f)
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.id, "id", hostname, "this replica's `name` in the election")
-	f.StringVar(&o.namespace, "namespace", "", "the installation's `namespace`")
+	o.installationOptions.flags(f)
 	return cmd
 }

@@ -28,7 +28,8 @@ type switchOptions struct {
 	etcdOptions
 	common
 	kubeOptions
-	id, namespace string
+	installationOptions
+	id string
 }
 
 func (o *switchOptions) flags(cmd *cobra.Command) {
@@ -36,7 +37,7 @@ func (o *switchOptions) flags(cmd *cobra.Command) {
 	o.common.flags(f)
 	o.kubeOptions.flags(f)
 	f.StringVar(&o.id, "id", "", "not used")
-	f.StringVar(&o.namespace, "namespace", "", "not used")
+	o.installationOptions.flags(f)
 	f.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 	o.etcdOptions.flags(f)
 }
@@ -112,7 +113,7 @@ func resumed(out io.Writer, was *store.Pause) error {
 // done, all within switchWithin.
 func (o *switchOptions) throw(ctx context.Context, done string, do func(context.Context, *store.Store, *store.Pause) error) error {
 	var c checks
-	o.check(&c)
+	o.etcdOptions.check(&c)
 	if err := c.err(); err != nil {
 		return err
 	}

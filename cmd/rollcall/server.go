@@ -23,12 +23,13 @@ func serverCommand() *cobra.Command {
 		kubeOptions
 		accessOptions
 		tlsServerOptions
-		name, namespace, podUID, zone, node string
-		listen, advertise                   string
-		capacity, loops, gcPercent          int
-		memoryLimit                         int64
-		connectRate                         float64
-		faults                              bool
+		installationOptions
+		name, podUID, zone, node   string
+		listen, advertise          string
+		capacity, loops, gcPercent int
+		memoryLimit                int64
+		connectRate                float64
+		faults                     bool
 	}
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -38,7 +39,7 @@ func serverCommand() *cobra.Command {
 			o.common.check(&c)
 			o.etcdOptions.check(&c)
 			c.needed("name", o.name)
-			c.needed("namespace", o.namespace)
+			o.installationOptions.check(&c)
 			o.tlsServerOptions.check(&c)
 			o.accessOptions.check(&c, o.tlsServerOptions.ca != "")
 			if o.listen != "" {
@@ -90,7 +91,10 @@ func serverCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				presences, err := server.NewPresences(config, log)
+				if err := o.claim(ctx, store); err != nil {
+					return err
+				}
+				presences, err := server.NewPresences(config, o.installation(), log)
 				if err != nil {
 					return err
 				}
@@ -129,7 +133,7 @@ func serverCommand() *cobra.Command {
 	o.tlsServerOptions.flags(f)
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.name, "name", hostname, "this pod's `name`")
-	f.StringVar(&o.namespace, "namespace", "", "this pod's `namespace`")
+	o.installationOptions.flags(f)
 	f.StringVar(&o.podUID, "pod-uid", "", "this pod's `UID`: with the start time it is this process's incarnation")
 	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
 	f.StringVar(&o.node, "node", "", "this `node`'s name")

@@ -43,9 +43,14 @@ func Ensure(ctx context.Context, c client.Client, r *retry.Retrier, logger *slog
 	return nil
 }
 
+// ours names the installation, so that none other takes them for its own.
+func ours(namespace string) map[string]string {
+	return map[string]string{v1alpha1.InstallationLabel: namespace}
+}
+
 func servers(namespace string) *v1alpha1.Presence {
 	return &v1alpha1.Presence{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: Servers},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: Servers, Labels: ours(namespace)},
 		Spec: v1alpha1.PresenceSpec{Servers: &v1alpha1.ServersSpec{
 			Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/component": "server"}},
 			Port:     intstr.FromString("mqtt"),
@@ -58,7 +63,7 @@ func servers(namespace string) *v1alpha1.Presence {
 
 func nodes(namespace string) *v1alpha1.Presence {
 	return &v1alpha1.Presence{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: Nodes},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: Nodes, Labels: ours(namespace)},
 		Spec: v1alpha1.PresenceSpec{Nodes: &v1alpha1.NodesSpec{
 			OnDead: v1alpha1.OnDeadPolicy{Mode: v1alpha1.OnDeadAdvise},
 		}},

@@ -153,6 +153,11 @@ func (f *Follower) follow(t *lead.Tenure, key types.NamespacedName) (time.Durati
 	if err != nil {
 		return 0, err
 	}
+	if ours, err := f.Ledger.Owns(ctx, fo); err != nil || !ours {
+		f.Ledger.Forget(key)
+		f.drop(key)
+		return 0, err // another installation's; if it was ours before, the gate withdraws its directive
+	}
 	facts, err := f.Look(ctx, fo)
 	if errors.Is(err, ErrNotNow) {
 		return notNow, nil

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -16,11 +17,13 @@ import (
 // unseen is how long an object that this process made may take to show in the cache.
 const unseen = 10 * time.Second
 
-// Ledger is every Failover as this process knows it: the cache, what was
-// written here and has not come back yet, and what is being created. Without
-// it a judgement that follows a decision at once would decide it again.
+// Ledger is every Failover of this installation as this process knows it: the
+// cache, what was written here and has not come back yet, and what is being
+// created. Without it a judgement that follows a decision at once would decide
+// it again.
 type Ledger struct {
 	cache client.Reader
+	ours  v1alpha1.Installation
 	now   func() time.Time
 
 	mu      sync.Mutex
@@ -33,20 +36,40 @@ type entry struct {
 	at time.Time
 }
 
-// NewLedger makes a ledger over the cache.
-func NewLedger(cache client.Reader, now func() time.Time) *Ledger {
+// NewLedger makes a ledger over the cache, of what is ours.
+func NewLedger(cache client.Reader, ours v1alpha1.Installation, now func() time.Time) *Ledger {
 	return &Ledger{
-		cache: cache, now: now,
+		cache: cache, ours: ours, now: now,
 		written: map[types.NamespacedName]entry{},
 		opening: map[string]plan.Active{},
 	}
 }
 
-// All Failovers, or those of one namespace. They are shared: read them only.
+// Owns tells whether a Failover belongs to this installation: where its Presence
+// does, or where it says itself if that is gone.
+func (l *Ledger) Owns(ctx context.Context, fo *v1alpha1.Failover) (bool, error) {
+	var p v1alpha1.Presence
+	key := types.NamespacedName{Namespace: fo.Namespace, Name: fo.Spec.Presence}
+	err := l.cache.Get(ctx, key, &p, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return l.ours.Owns(fo), nil
+	}
+	return err == nil && l.ours.Owns(&p), err
+}
+
+// All Failovers that are ours, or those of one namespace. They are shared: read
+// them only.
 func (l *Ledger) All(ctx context.Context, namespace string) ([]*v1alpha1.Failover, error) {
 	var list v1alpha1.FailoverList
 	if err := l.cache.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return nil, err
+	}
+	ours := make([]bool, len(list.Items))
+	for i := range list.Items {
+		var err error
+		if ours[i], err = l.Owns(ctx, &list.Items[i]); err != nil {
+			return nil, err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +79,9 @@ func (l *Ledger) All(ctx context.Context, namespace string) ([]*v1alpha1.Failove
 		fo := &list.Items[i]
 		key := client.ObjectKeyFromObject(fo)
 		seen[key] = true
-		all = append(all, l.freshest(key, fo))
+		if ours[i] {
+			all = append(all, l.freshest(key, fo))
+		}
 	}
 	for key, e := range l.written {
 		switch {

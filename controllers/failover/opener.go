@@ -122,6 +122,9 @@ func record(presence *v1alpha1.Presence, m plan.Move, base evidence.Baseline) *v
 			Clients: int32(base.Clients), TakenOver: int32(base.TakenOver.Total()),
 		},
 	}
+	if name := v1alpha1.InstallationOf(presence); name != "" {
+		fo.Labels = map[string]string{v1alpha1.InstallationLabel: name} // for when the Presence is gone
+	}
 	if m.Count > 0 {
 		count := int32(m.Count)
 		fo.Spec.Count = &count

@@ -193,16 +193,17 @@ func (g *Gate) orphans(t *lead.Tenure, r *judge.Result, directives map[string]st
 }
 
 // withdrawDeleted withdraws a directive after making sure that its Failover is
-// gone: the cache may lag behind the store.
+// gone, or another installation's by now: the cache may lag behind the store.
 func (g *Gate) withdrawDeleted(t *lead.Tenure, server, name string) {
 	g.bring(t, "deleteDirective", server+" "+name, func(ctx context.Context) error {
 		namespace, short, _ := strings.Cut(name, "/")
 		var fo v1alpha1.Failover
 		err := g.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: short}, &fo)
 		if err == nil {
-			return nil
-		}
-		if !apierrors.IsNotFound(err) {
+			if ours, err := g.Ledger.Owns(ctx, &fo); err != nil || ours {
+				return err
+			}
+		} else if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("looking for Failover %s: %w", name, err)
 		}
 		if err := t.DeleteDirective(ctx, server, name); err != nil {

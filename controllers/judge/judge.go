@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/internal/plan"
@@ -38,8 +39,8 @@ type Config struct {
 	// Cache of Presences, Pods and Nodes; it must be synced when Run begins.
 	Cache  client.Reader
 	Ledger *failover.Ledger
-	// Namespace is the installation's.
-	Namespace string
+	// Installation is which Presences are judged.
+	Installation v1alpha1.Installation
 	// Away is how long the store has not answered.
 	Away func(now time.Time) time.Duration
 	// Now is the clock.
@@ -51,7 +52,7 @@ type Config struct {
 }
 
 func (c Config) validate() error {
-	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Namespace == "" || c.Away == nil || c.Now == nil ||
+	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.Away == nil || c.Now == nil ||
 		c.Logger == nil || c.Registerer == nil || c.Publish == nil {
 		return errors.New("judge: every field of Config is needed")
 	}

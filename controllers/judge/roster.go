@@ -28,7 +28,8 @@ type roster struct {
 	nodes       map[string]node
 	// candidates are all nodes, which may watch others.
 	candidates []verdict.Candidate
-	pods       map[string]bool // every pod that a Presence selects, "namespace/pod"
+	pods       map[string]bool // every pod that a Presence of ours selects, "namespace/pod"
+	taken      map[string]bool // and those that others' select, too
 }
 
 // population is one Presence and its members.
@@ -75,9 +76,10 @@ func Subject(p *v1alpha1.Presence) string {
 	}
 }
 
-// enrol reads the caches. namespace is the installation's.
-func enrol(ctx context.Context, cache client.Reader, namespace string) (*roster, error) {
-	r := &roster{nodes: map[string]node{}, pods: map[string]bool{}}
+// enrol reads the caches. What belongs to another installation is not judged; it
+// only counts where two Presences select the same servers.
+func enrol(ctx context.Context, cache client.Reader, ours v1alpha1.Installation) (*roster, error) {
+	r := &roster{nodes: map[string]node{}, pods: map[string]bool{}, taken: map[string]bool{}}
 	var nodes corev1.NodeList
 	if err := cache.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
@@ -101,9 +103,18 @@ func enrol(ctx context.Context, cache client.Reader, namespace string) (*roster,
 	}
 	slices.SortFunc(all, older)
 	for _, p := range all {
-		pop, err := r.populate(ctx, cache, p, namespace)
+		pop, err := r.populate(ctx, cache, p, ours)
 		if err != nil {
 			return nil, err
+		}
+		for _, s := range pop.pods {
+			r.taken[s.Name] = true
+		}
+		if !ours.Owns(p) {
+			continue
+		}
+		for _, s := range pop.pods {
+			r.pods[s.Name] = true
 		}
 		r.populations = append(r.populations, pop)
 	}
@@ -118,13 +129,14 @@ func older(a, b *v1alpha1.Presence) int {
 }
 
 // populate finds the members of a Presence. Older ones have been selected already.
-func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.Presence, namespace string) (population, error) {
+func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.Presence, ours v1alpha1.Installation) (population, error) {
 	pop := population{presence: p, subject: Subject(p)}
 	switch pop.subject {
 	case v1alpha1.SubjectNodes:
-		if p.Namespace != namespace {
+		if p.Namespace != ours.Namespace {
 			pop.refused = v1alpha1.ReasonForeign
-			pop.why = "spec.nodes is honoured in the installation's namespace only, which is " + namespace + "."
+			pop.why = "spec.nodes is honoured in the installation's namespace only, which is " + ours.Namespace +
+				"; if there is another in this namespace, label the Presence " + v1alpha1.InstallationLabel + ": " + p.Namespace + "."
 			return pop, nil
 		}
 		selector := pop.selector(&p.Spec.Nodes.Selector)
@@ -149,15 +161,12 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 		}
 		slices.SortFunc(pop.pods, func(a, b Pod) int { return strings.Compare(a.Name, b.Name) })
 		for _, s := range pop.pods {
-			if r.pods[s.Name] {
+			if r.taken[s.Name] {
 				pop.refused = v1alpha1.ReasonConflict
 				pop.why = "An older Presence selects the same servers, " + s.Name + " among them."
 				pop.pods = nil
 				return pop, nil
 			}
-		}
-		for _, s := range pop.pods {
-			r.pods[s.Name] = true
 		}
 	}
 	return pop, nil

@@ -23,7 +23,7 @@ const reporters = 3
 // judge makes one judgement of everything.
 func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 	if j.stale.Swap(false) || j.roster == nil {
-		r, err := enrol(ctx, j.cfg.Cache, j.cfg.Namespace)
+		r, err := enrol(ctx, j.cfg.Cache, j.cfg.Installation)
 		if err != nil {
 			j.stale.Store(true)
 			return nil, err

@@ -21,6 +21,7 @@ const (
 	bucketsRoot      = root + "buckets/"      // <server>/<lease in hexadecimal>
 	pauseKey         = root + "pause"
 	electionRoot     = root + "election"
+	installationKey  = root + "installation" // whose this is: see Claim
 	// nothingKey never exists; reading it costs least and proves most.
 	nothingKey = root + "nothing"
 )

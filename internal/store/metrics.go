@@ -19,6 +19,7 @@ const (
 	opServer   = "write_server"
 	opDirect   = "write_directive"
 	opPause    = "write_pause"
+	opClaim    = "claim"
 	opKeep     = "keep"
 	opReport   = "write_report"
 	opCampaign = "campaign"
@@ -87,7 +88,7 @@ func newMetrics(s *Store) *metrics {
 		}, func() float64 { return s.Away(s.clock()).Seconds() }),
 	}
 	for _, op := range []string{
-		opSync, opPulse, opList, opRead, opWrite, opOffline, opLease, opRenew, opServer, opDirect, opPause, opKeep, opReport, opCampaign,
+		opSync, opPulse, opList, opRead, opWrite, opOffline, opLease, opRenew, opServer, opDirect, opPause, opClaim, opKeep, opReport, opCampaign,
 	} {
 		for _, o := range []string{outcomeOK, outcomeRefused, outcomeUnsent, outcomeUnknown} {
 			m.requests.WithLabelValues(op, o)

@@ -49,10 +49,10 @@ type sent struct{ yes bool }
 
 type sentKey struct{}
 
-// harmless requests change no record: a missing answer is no more than a reason
-// to ask again.
+// harmless requests change no record, or do the same when they are repeated: a
+// missing answer is no more than a reason to ask again.
 var harmless = map[string]bool{
-	opSync: true, opPulse: true, opList: true, opRead: true, opLease: true, opRenew: true,
+	opSync: true, opPulse: true, opList: true, opRead: true, opLease: true, opRenew: true, opClaim: true,
 }
 
 // attempt makes a request once, counts it, and says with ErrUnknownOutcome when
