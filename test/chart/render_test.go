@@ -98,7 +98,7 @@ func TestTwoInstallationsShareNothingButTheCRDs(t *testing.T) {
 		{"template", "other", "--namespace", "other"},
 	} {
 		args = slices.Insert(args, 2, theHelm(t).Chart())
-		out, err := theHelm(t).Run(t.Context(), append(args, "--set", "crds.enabled=false")...)
+		out, err := theHelm(t).Run(t.Context(), append(args, "--set", "crds.enabled=false,installation.default=false")...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,6 +81,15 @@ cluster already. Every sentence says what to change. */}}
 {{- fail (printf "namespace %s has an installation already, the release %s: choose another with --namespace, a namespace holds one" .Release.Namespace $release) -}}
 {{- end -}}
 {{- end -}}
+{{- if .Values.installation.default -}}
+{{- $claim := lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "rollcall-default-installation" -}}
+{{- if $claim -}}
+{{- $namespace := dig "metadata" "labels" "rollcall.dev/installation" "" $claim -}}
+{{- if ne $namespace .Release.Namespace -}}
+{{- fail (printf "namespace %s has the cluster's default installation of Rollcall already, and both would look after the same Presences: set installation.default=false and crds.enabled=false, and label the Presences that this one is to look after rollcall.dev/installation: %s (if that installation is gone: kubectl delete clusterrole rollcall-default-installation)" $namespace .Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if .Values.crds.enabled -}}
 {{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "presences.rollcall.dev" -}}
 {{- if $crd -}}
