@@ -7,13 +7,19 @@ import (
 	"sync"
 
 	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/rollcall-dev/rollcall/client/adaptive"
+	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 // Client is a member's presence. Its methods may be called concurrently.
 type Client struct {
-	cfg    Config
-	events emitter
-	inbox  chan news
+	cfg     Config // settled
+	events  emitter
+	metrics metrics
+	inbox   chan news
+	watches watches
+	recent  recent
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -24,6 +30,12 @@ type Client struct {
 	lastErr error         // of the last failed attempt; nil while connected
 	changed chan struct{} // closed, and replaced, when one of the above changes
 	byeErr  error         // of the DISCONNECT at Close
+	// heartbeat is the state of the Heartbeat when the loop ended.
+	heartbeat adaptive.State
+	// attributes are what each server is told first, version counts their
+	// changes from 1.
+	attributes map[string]string
+	version    uint64
 }
 
 // New returns a client that connects in the background. The error holds every
@@ -33,7 +45,12 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("client config: %w", err)
 	}
-	c := &Client{cfg: cfg, inbox: make(chan news), changed: make(chan struct{})}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("client config: Registerer: %w", err)
+	}
+	c := &Client{cfg: cfg, metrics: m, inbox: make(chan news), changed: make(chan struct{}), attributes: cfg.Attributes, version: 1}
+	c.recent.keep = cfg.Resend
 	c.events = emitter{f: cfg.OnEvent, wg: &c.wg}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.wg.Go(c.loop)
@@ -83,10 +100,14 @@ func (c *Client) Publish(ctx context.Context, topic string, payload []byte) erro
 	for {
 		s, changed, _ := c.state()
 		if s != nil {
+			if topic == wire.TopicBeat {
+				c.hear(s, spoke{})
+			}
 			err := s.publish(ctx, topic, payload)
 			var refusal *Refusal
 			switch {
 			case err == nil:
+				c.recent.add(c.cfg.Clock.Now(), topic, payload)
 				return nil
 			case ctx.Err() != nil, errors.As(err, &refusal), errors.Is(err, paho.ErrInvalidArguments):
 				return publishError(topic, err)

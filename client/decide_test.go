@@ -164,11 +164,11 @@ func TestRoutesKeepTheirPromises(t *testing.T) {
 					r.busy(now, x)
 					busy[x] = now.Add(time.Duration(after) * time.Second)
 				default:
-					r.arrived(now, x)
+					r.arrived(now, x, "")
 					delete(left, x)
 					delete(busy, x)
 					now = now.Add(time.Second)
-					r.left(now, x)
+					r.left(now, x, "")
 					left[x] = now.Add(30 * time.Second)
 					r.round()
 					clear(tried)
@@ -179,7 +179,13 @@ func TestRoutesKeepTheirPromises(t *testing.T) {
 }
 
 func testBeats(misses int) *beats {
-	return &beats{interval: 5 * time.Second, ackTimeout: time.Second, misses: misses}
+	return beatsOf(5*time.Second, 0, misses)
+}
+
+// beatsOf has an answer timeout of 1 s, whatever comes.
+func beatsOf(interval time.Duration, jitter float64, misses int) *beats {
+	r := newRhythm(Config{Interval: interval, BackgroundInterval: interval, Jitter: jitter})
+	return &beats{rhythm: &r, trip: roundTrip{floor: time.Second, ceiling: time.Second}, misses: misses}
 }
 
 func TestATimerThatIsFarBehindExcusesTheServerOnce(t *testing.T) {
@@ -187,11 +193,11 @@ func TestATimerThatIsFarBehindExcusesTheServerOnce(t *testing.T) {
 	b := testBeats(1)
 	b.begin(now, rnd)
 	now = now.Add(10 * time.Second) // this process was stopped
-	if v := b.tick(now, rnd); v != beat {
+	if v := b.tick(now, rnd, unknown); v != beat {
 		t.Fatalf("verdict %d, want another beat", v)
 	}
 	now = now.Add(10 * time.Second) // and again, and the server has said nothing
-	if v := b.tick(now, rnd); v != leave {
+	if v := b.tick(now, rnd, unknown); v != leave {
 		t.Fatalf("verdict %d, want to leave", v)
 	}
 }
@@ -200,11 +206,11 @@ func TestAnotherPacketIsProofOfLife(t *testing.T) {
 	rnd, now := source(1), epoch
 	b := testBeats(2)
 	b.begin(now, rnd)
-	if v := b.tick(now.Add(time.Second), rnd); v != late {
+	if v := b.tick(now.Add(time.Second), rnd, unknown); v != late {
 		t.Fatalf("verdict %d, want late", v)
 	}
-	b.heard(now.Add(1500*time.Millisecond), false)
-	if v := b.tick(now.Add(2500*time.Millisecond), rnd); v != wait || b.missed != 0 {
+	b.heard(now.Add(1500*time.Millisecond), false, rnd)
+	if v := b.tick(now.Add(2500*time.Millisecond), rnd, unknown); v != wait || b.missed != 0 {
 		t.Fatalf("verdict %d, missed %d, want to wait", v, b.missed)
 	}
 }
@@ -217,7 +223,7 @@ func TestBeatsAgainstAModel(t *testing.T) {
 		interval := time.Duration(rapid.IntRange(200, 10000).Draw(t, "interval")) * time.Millisecond
 		delays := rapid.SliceOfN(rapid.IntRange(0, 1500), 1, 40).Draw(t, "delays")
 		rnd := source(1)
-		b := &beats{interval: interval, jitter: 0.1, ackTimeout: time.Second, misses: misses}
+		b := beatsOf(interval, 0.1, misses)
 		now := epoch
 		var answers []time.Time // due, in order
 		longest := time.Duration(0)
@@ -235,11 +241,11 @@ func TestBeatsAgainstAModel(t *testing.T) {
 		for n := 1; n < 200; {
 			if len(answers) > 0 && !answers[0].After(b.wake()) {
 				now, answers = answers[0], answers[1:]
-				b.heard(now, true)
+				b.heard(now, true, rnd)
 				continue
 			}
 			now = b.wake()
-			v := b.tick(now, rnd)
+			v := b.tick(now, rnd, unknown)
 			switch v {
 			case leave:
 				if b.missed != misses || longest <= time.Second {
@@ -255,7 +261,7 @@ func TestBeatsAgainstAModel(t *testing.T) {
 				send(n)
 				n++
 			}
-			if b.next.Sub(now) > time.Duration(1.1*float64(interval))+1 {
+			if b.next.Sub(now) > interval {
 				t.Fatalf("next beat in %v", b.next.Sub(now))
 			}
 		}
@@ -263,36 +269,44 @@ func TestBeatsAgainstAModel(t *testing.T) {
 }
 
 func TestJitterKeepsWithinItsShare(t *testing.T) {
-	rnd, b := source(3), &beats{interval: 5 * time.Second, jitter: 0.1, ackTimeout: time.Second, misses: 1}
+	rnd, b := source(3), beatsOf(5*time.Second, 0.1, 1)
 	least, most := time.Hour, time.Duration(0)
 	for range 10000 {
 		b.send(epoch, rnd)
 		least, most = min(least, b.next.Sub(epoch)), max(most, b.next.Sub(epoch))
 	}
-	if least < 4500*time.Millisecond || most > 5500*time.Millisecond || least > 4510*time.Millisecond || most < 5490*time.Millisecond {
-		t.Errorf("beats every %v to %v, want 4.5 s to 5.5 s", least, most)
+	if least < 4500*time.Millisecond || most > 5*time.Second || least > 4510*time.Millisecond || most < 4990*time.Millisecond {
+		t.Errorf("beats every %v to %v, want 4.5 s to 5 s", least, most)
+	}
+	// After a connection, anywhere.
+	least, most = time.Hour, 0
+	for range 10000 {
+		b.begin(epoch, rnd)
+		least, most = min(least, b.next.Sub(epoch)), max(most, b.next.Sub(epoch))
+	}
+	if least < 0 || most > 5*time.Second || least > 10*time.Millisecond || most < 4990*time.Millisecond {
+		t.Errorf("the first beats after %v to %v, want 0 to 5 s", least, most)
 	}
 }
 
-func TestKeepAliveCoversTheLongestGap(t *testing.T) {
-	for _, test := range []struct {
-		interval time.Duration
-		jitter   float64
-		want     uint16
-	}{
-		{5 * time.Second, 0.1, 6}, {5 * time.Second, 0, 5}, {500 * time.Millisecond, 0.1, 1}, {10 * time.Second, 0.1, 11}, {time.Second, 0, 1},
+func TestKeepAliveIsNeverShorterThanTheInterval(t *testing.T) {
+	for interval, want := range map[time.Duration]uint16{
+		5 * time.Second: 5, 5001 * time.Millisecond: 6, 500 * time.Millisecond: 1, 10 * time.Second: 10, 65535 * time.Second: 65535,
 	} {
-		if got := (Config{Interval: test.interval, Jitter: test.jitter}).keepAlive(); got != test.want {
-			t.Errorf("%v ± %v: %d s, want %d", test.interval, test.jitter, got, test.want)
+		if got := seconds(interval); got != want {
+			t.Errorf("%v: %d s, want %d", interval, got, want)
 		}
 	}
 }
 
 func TestNewsOfAnotherPhaseChangesNothing(t *testing.T) {
 	c := newCore(Config{Servers: []string{a}, Presence: "x/y", ClientID: "z"}.settle(), source(1))
-	for _, e := range []any{heard{}, broke{}, accepted{}, rejected{}, dismissed{refusal: &Refusal{}}} {
+	for _, e := range []any{heard{}, broke{}, rejected{}, dismissed{refusal: &Refusal{}}, spoke{}, declined{}, woken{}, sentAway{}, changed{}, seen{}} {
 		if out := c.step(epoch, e); out != nil || c.phase != resting {
 			t.Errorf("%T before the start: %v", e, out)
 		}
+	}
+	if out := c.step(epoch, accepted{id: 7}); len(out) != 1 || out[0] != any(discard{}) {
+		t.Errorf("a connection that nobody has asked for: %v", out)
 	}
 }

@@ -18,8 +18,12 @@ var (
 	ErrProtocol = errors.New("not MQTT 5")
 	// ErrTimeout: connected, or not even that, and no CONNACK in time.
 	ErrTimeout = errors.New("no answer in time")
-	// ErrLate: Misses answers in a row were late.
+	// ErrLate: Misses answers in a row were late, or the Heartbeat gave up.
 	ErrLate = errors.New("answers are late")
+	// ErrNetworkChanged: the program said so (Client.NetworkChanged).
+	ErrNetworkChanged = errors.New("the network has changed")
+	// ErrMoved: the program wanted another server (Client.Move).
+	ErrMoved = errors.New("another server is wanted")
 )
 
 // AttemptError is why one address did not take the client.

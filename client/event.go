@@ -24,6 +24,10 @@ const (
 	Offline Kind = "Offline"
 )
 
+// ReasonNetwork is an Event's Reason after Client.NetworkChanged: the server was
+// not at fault.
+const ReasonNetwork = "network"
+
 // Event is one change of a Client's state.
 type Event struct {
 	Kind Kind
@@ -37,7 +41,9 @@ type Event struct {
 	// where it told no name; empty at first.
 	Previous string
 	// Reason in one word: why the server before was left (Connected, Moved,
-	// Offline: "late", "broken" or "directed"), or "late" (Late). Empty at first.
+	// Offline: "late", "broken", "directed" or ReasonNetwork), or "late" (Late).
+	// Empty at first. A server whose kernel has not acknowledged the beats was
+	// left because it was "broken": it may be the way to it.
 	Reason string
 	// Err is the error behind Reason, or behind the last failed attempt
 	// (Offline). Nil when there is none.

@@ -1,8 +1,11 @@
 package client
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/client/adaptive"
 )
 
 // news is something that happened, for the loop.
@@ -11,87 +14,176 @@ type news struct {
 	event any      // for the core
 }
 
+// asked asks the loop for the state of the Heartbeat.
+type asked chan<- adaptive.State
+
 // loop is the client's one long-lived goroutine: it owns the core, the session
 // and the timer.
+type loop struct {
+	*Client
+	core    *core
+	current *session // nil: no server holds the client
+	offered *session // accepted, and neither adopted nor discarded yet
+	trying  map[int]context.CancelFunc
+	lostAt  time.Time // the last session was
+}
+
 func (c *Client) loop() {
-	core := newCore(c.cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var current *session
-	step := func(event any) {
-		for _, action := range core.step(time.Now(), event) {
-			current = c.perform(action, current)
-		}
+	l := &loop{
+		Client: c, trying: map[int]context.CancelFunc{},
+		core: newCore(c.cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 	}
-	take := func(n news) {
-		if a, ok := n.event.(accepted); ok {
-			current = n.of
-			c.setState(current, nil)
-			close(current.adopted)
-			step(a)
+	l.step(started{})
+	for l.next() {
+	}
+	l.giveUp()
+	if l.current != nil {
+		c.leave(l.current)
+		c.metrics.connected.Dec()
+	}
+	c.mu.Lock()
+	c.heartbeat = l.core.rhythm.state
+	c.mu.Unlock()
+}
+
+// next takes what comes next; false: nothing does.
+func (l *loop) next() bool {
+	var due <-chan time.Time
+	if at := l.core.wake(); !at.IsZero() {
+		c, stop := l.cfg.Clock.After(at.Sub(l.cfg.Clock.Now()))
+		defer stop()
+		due = c
+	}
+	select {
+	case <-l.ctx.Done():
+		return false
+	case n := <-l.inbox:
+		l.take(n)
+	case <-due:
+		// What has come counts before the time: an answer that waits to be
+		// taken is not late.
+		for waiting := true; waiting; {
+			select {
+			case n := <-l.inbox:
+				l.take(n)
+			default:
+				waiting = false
+			}
+		}
+		t := ticked{}
+		if l.current != nil && l.core.expects(l.cfg.Clock.Now()) {
+			t.path = l.current.kernel.path()
+		}
+		l.step(t)
+	}
+	return true
+}
+
+func (l *loop) take(n news) {
+	switch e := n.event.(type) {
+	case asked:
+		e <- l.core.rhythm.state
+		return
+	case wanted:
+		if s := l.current; s != nil {
+			l.wg.Go(func() { l.subscribe(s, e.watch) })
+		}
+		return
+	case unwanted:
+		if s := l.current; s != nil {
+			l.wg.Go(func() { s.unsubscribe(e.filter) })
+		}
+		return
+	case accepted:
+		delete(l.trying, e.id)
+		l.offered = n.of
+		l.metrics.attempts.WithLabelValues(outcomeAccepted).Inc()
+	case rejected:
+		delete(l.trying, e.id)
+		if l.core.attempts[e.id] != "" {
+			l.cfg.Logger.Debug("Attempt failed", "client", l.cfg.ClientID, "address", e.address, "error", e.err)
+			l.metrics.attempts.WithLabelValues(outcomeOf(e.err)).Inc()
+			l.setState(nil, e.err)
+		}
+	case heard:
+		if n.of != l.current {
 			return
 		}
-		if n.of == current || n.of == nil {
-			step(n.event)
+		if b := &l.core.beats; e.pong && len(b.sent) > 0 {
+			l.metrics.answer.Observe(l.cfg.Clock.Now().Sub(b.sent[0].at).Seconds())
+		}
+	case broke, dismissed, spoke, declined:
+		if n.of != l.current {
+			return
 		}
 	}
-	step(started{})
-	for {
-		timer.Stop()
-		var due <-chan time.Time
-		if at := core.wake(); !at.IsZero() {
-			timer.Reset(time.Until(at))
-			due = timer.C
-		}
-		select {
-		case <-c.ctx.Done():
-			if current != nil {
-				c.leave(current)
-			}
-			return
-		case n := <-c.inbox:
-			take(n)
-		case <-due:
-			// What has come counts before the time: an answer that waits to
-			// be taken is not late.
-			for waiting := true; waiting; {
-				select {
-				case n := <-c.inbox:
-					take(n)
-				default:
-					waiting = false
-				}
-			}
-			step(ticked{})
-		}
+	l.step(n.event)
+}
+
+func (l *loop) step(event any) {
+	for _, action := range l.core.step(l.cfg.Clock.Now(), event) {
+		l.perform(action)
 	}
 }
 
-// perform carries out one action, and returns the session after it.
-func (c *Client) perform(action any, current *session) *session {
+// perform carries out one action.
+func (l *loop) perform(action any) {
 	switch a := action.(type) {
 	case dial:
-		c.wg.Go(func() { c.connect(a) })
+		ctx, cancel := context.WithCancel(l.ctx)
+		l.trying[a.id] = cancel
+		l.wg.Go(func() { defer cancel(); l.connect(ctx, a) })
+	case giveUp:
+		l.giveUp()
+	case adopt:
+		l.current, l.offered = l.offered, nil
+		l.metrics.connected.Inc()
+		l.setState(l.current, nil)
+		l.adopted(l.current)
+		close(l.current.adopted)
+	case discard:
+		l.wg.Go(l.offered.close)
+		l.offered = nil
 	case ping:
-		c.wg.Go(current.conn.ping)
+		l.metrics.beats.Inc()
+		l.wg.Go(l.current.conn.ping)
+	case declare:
+		s := l.current
+		l.wg.Go(func() { l.declare(s, a) })
+	case fit:
+		l.current.kernel.fit(a.interval, l.patience())
 	case hangUp:
-		c.setState(nil, nil)
-		c.wg.Go(current.close)
-		return nil
+		l.lostAt = l.cfg.Clock.Now()
+		l.setState(nil, nil)
+		l.metrics.connected.Dec()
+		l.wg.Go(l.current.close)
+		l.current = nil
 	case tell:
-		c.log(a.event)
-		c.events.emit(a.event)
+		l.log(a.event)
+		l.metrics.events.WithLabelValues(string(a.event.Kind)).Inc()
+		l.events.emit(a.event)
 	}
-	return current
+}
+
+// patience is when the client has surely left a server that acknowledges nothing.
+func (l *loop) patience() time.Duration {
+	tries := l.cfg.Misses
+	if l.cfg.Heartbeat != nil {
+		tries = max(tries, 4)
+	}
+	return time.Duration(tries+1) * l.cfg.AckTimeout
+}
+
+func (l *loop) giveUp() {
+	for id, cancel := range l.trying {
+		cancel()
+		delete(l.trying, id)
+	}
 }
 
 // connect makes one attempt and hands its outcome to the loop.
-func (c *Client) connect(d dial) {
-	s, event := c.attempt(c.ctx, d)
-	if r, ok := event.(rejected); ok && c.ctx.Err() == nil {
-		c.cfg.Logger.Debug("Attempt failed", "client", c.cfg.ClientID, "address", d.address, "error", r.err)
-		c.setState(nil, r.err)
-	}
+func (c *Client) connect(ctx context.Context, d dial) {
+	s, event := c.attempt(ctx, d)
 	select {
 	case c.inbox <- news{s, event}:
 	case <-c.ctx.Done():
@@ -105,12 +197,12 @@ func (c *Client) connect(d dial) {
 func (c *Client) hear(s *session, event any) {
 	select {
 	case <-s.adopted:
-	case <-s.gone:
+	case <-s.life.Done():
 		return
 	}
 	select {
 	case c.inbox <- news{s, event}:
-	case <-s.gone:
+	case <-s.life.Done():
 	}
 }
 

@@ -44,6 +44,10 @@ type routes struct {
 	refs      []string          // to follow first
 	records   map[string]record
 	tried     map[string]bool // in this round
+	// names of the servers that took the client, by address, and until when the
+	// ones that were left are avoided: an address may be shared.
+	names      map[string]string
+	avoidNames map[string]time.Time
 }
 
 func newRoutes(bootstrap []string, avoidFor time.Duration, exclude func(string) bool) routes {
@@ -53,6 +57,7 @@ func newRoutes(bootstrap []string, avoidFor time.Duration, exclude func(string) 
 		bootstrap: slices.Compact(slices.Sorted(slices.Values(bootstrap))),
 		records:   map[string]record{},
 		tried:     map[string]bool{},
+		names:     map[string]string{}, avoidNames: map[string]time.Time{},
 	}
 }
 
@@ -88,11 +93,30 @@ func (r *routes) vouched(addresses []string) {
 			rec.avoidUntil = time.Time{}
 			r.records[a] = rec
 		}
+		delete(r.avoidNames, r.names[a])
 	}
 }
 
-// arrived: the server at address has taken the client.
-func (r *routes) arrived(now time.Time, address string) {
+// avoids tells whether a server that answers at address is one that was left,
+// by its name, and others are known, so that a shared address may lead to them.
+func (r *routes) avoids(now time.Time, address, name string) bool {
+	return name != "" && r.avoidNames[name].After(now) &&
+		slices.ContainsFunc(r.hints, func(h wire.ServerHint) bool { return h.Address != address && !r.excluded(h.Address) })
+}
+
+// again lets an address be tried once more in this round.
+func (r *routes) again(address string) { delete(r.tried, address) }
+
+// forgive forgets which servers did not take the client: it was the network.
+func (r *routes) forgive() {
+	for a, rec := range r.records {
+		rec.failUntil = time.Time{}
+		r.records[a] = rec
+	}
+}
+
+// arrived: the server of that name has taken the client at address.
+func (r *routes) arrived(now time.Time, address, name string) {
 	r.refs = nil
 	delete(r.records, address)
 	for a, rec := range r.records { // what says nothing any more
@@ -100,13 +124,26 @@ func (r *routes) arrived(now time.Time, address string) {
 			delete(r.records, a)
 		}
 	}
+	for n, until := range r.avoidNames {
+		if n == name || !until.After(now) {
+			delete(r.avoidNames, n)
+		}
+	}
+	if len(r.names) >= maxHints {
+		clear(r.names)
+	}
+	r.names[address] = name
 }
 
-// left: the client has left the server at address. It stays known, since
-// the list that it sent was of the others.
-func (r *routes) left(now time.Time, address string) {
+// left: the client has left the server of that name, at address. It stays
+// known, since the list that it sent was of the others.
+func (r *routes) left(now time.Time, address, name string) {
+	until := now.Add(r.avoidFor)
+	if name != "" {
+		r.avoidNames[name] = until
+	}
 	rec := r.records[address]
-	rec.avoidUntil = now.Add(r.avoidFor)
+	rec.avoidUntil = until
 	r.records[address] = rec
 	if !slices.ContainsFunc(r.hints, func(h wire.ServerHint) bool { return h.Address == address }) {
 		r.hints = append(r.hints, wire.ServerHint{Address: address, Load: 100})

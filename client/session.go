@@ -8,7 +8,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -25,16 +24,18 @@ import (
 const receiveMaximum = 16
 
 // session is one connection to one server. Its news go to the loop once it
-// has been adopted, and no more after gone.
+// has been adopted, and no more after its life.
 type session struct {
 	address, server string
 	conn            *conn
+	kernel          kernel
 	paho            *paho.Client
 
 	adopted chan struct{} // closed by the loop
-	gone    chan struct{} // closed when the loop has given it up
-	bury    sync.Once
-	tell    func(*session, any)
+	// life ends, by bury, when the loop has given the session up.
+	life context.Context
+	bury context.CancelFunc
+	tell func(*session, any)
 }
 
 // attempt connects to one server: token, TCP, TLS, CONNECT, CONNACK. It returns a
@@ -46,7 +47,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 	if c.cfg.Token != nil {
 		token, err := c.cfg.Token(ctx)
 		if err != nil {
-			return nil, rejected{address: d.address, err: fmt.Errorf("read token: %w", err), ours: true}
+			return nil, rejected{id: d.id, address: d.address, err: fmt.Errorf("read token: %w", err), ours: true}
 		}
 		password = token
 	}
@@ -54,7 +55,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, rejected{address: d.address, err: &AttemptError{d.address, err}, guidance: g}
+		return nil, rejected{id: d.id, address: d.address, err: &AttemptError{d.address, err}, guidance: g}
 	}
 	nc, err := c.cfg.Dialer(ctx, "tcp", d.address)
 	if err == nil && c.cfg.TLS != nil {
@@ -63,7 +64,9 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 	if err != nil {
 		return fail(err, guidance{})
 	}
-	s := &session{address: d.address, adopted: make(chan struct{}), gone: make(chan struct{}), tell: c.hear}
+	s := &session{kernel: kernelOf(nc), address: d.address, adopted: make(chan struct{}), tell: c.hear}
+	s.life, s.bury = context.WithCancel(context.Background())
+	s.kernel.fit(time.Duration(d.keepAlive)*time.Second, d.timeout)
 	s.conn = newConn(nc, c.cfg.AckTimeout, func(kind byte) { s.tell(s, heard{pong: kind == packets.PINGRESP}) })
 	s.paho = paho.NewClient(paho.ClientConfig{
 		Conn:        s.conn,
@@ -71,7 +74,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		AuthHandler: noAuth{},
 		// Attempts and publications are bounded by their contexts.
 		PacketTimeout:     24 * time.Hour,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){ignore},
+		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) { c.published(s, p.Packet); return true, nil }},
 		OnClientError:     func(err error) { s.tell(s, broke{s.conn.cause(err)}) },
 		OnServerDisconnect: func(p *paho.Disconnect) {
 			g := guidanceOf(p.Properties.User, p.Properties.ServerReference)
@@ -79,14 +82,14 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		},
 	})
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
-	ack, err := s.paho.Connect(ctx, c.connectPacket(password, d.left))
+	ack, err := s.paho.Connect(ctx, c.connectPacket(password, d))
 	switch {
 	case err == nil && !stop():
 		s.close()
 		return fail(ErrTimeout, guidance{})
 	case err == nil:
 		s.server, _ = property(ack.Properties.User, wire.PropServer)
-		a := accepted{address: d.address, server: s.server, guidance: guidanceOf(ack.Properties.User, ack.Properties.ServerReference)}
+		a := accepted{id: d.id, address: d.address, server: s.server, guidance: guidanceOf(ack.Properties.User, ack.Properties.ServerReference)}
 		if k := ack.Properties.ServerKeepAlive; k != nil {
 			a.keepAlive = *k
 		}
@@ -94,6 +97,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		return s, a
 	}
 	stop()
+	s.bury()
 	if ack != nil {
 		return fail(&Refusal{"CONNACK", ack.ReasonCode, ack.Properties.ReasonString},
 			guidanceOf(ack.Properties.User, ack.Properties.ServerReference))
@@ -104,13 +108,13 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 	return fail(s.conn.cause(err), guidance{})
 }
 
-func (c *Client) connectPacket(password, left string) *paho.Connect {
+func (c *Client) connectPacket(password string, d dial) *paho.Connect {
 	most, size := uint16(receiveMaximum), uint32(maxPacket)
 	p := &paho.Connect{
 		ClientID:     c.cfg.ClientID,
 		Username:     c.cfg.Presence,
 		UsernameFlag: true,
-		KeepAlive:    c.cfg.keepAlive(),
+		KeepAlive:    d.keepAlive,
 		CleanStart:   true,
 		Properties: &paho.ConnectProperties{
 			ReceiveMaximum:     &most,
@@ -121,8 +125,13 @@ func (c *Client) connectPacket(password, left string) *paho.Connect {
 	if password != "" {
 		p.Password, p.PasswordFlag = []byte(password), true
 	}
-	if left != "" {
-		p.Properties.User.Add(wire.PropLeft, left)
+	if d.left != "" {
+		p.Properties.User.Add(wire.PropLeft, d.left)
+	}
+	if c.cfg.Will != nil {
+		namespace, presence, _ := wire.ParseUserName(c.cfg.Presence)
+		p.WillMessage = &paho.WillMessage{Topic: wire.PresenceTopic(namespace, presence, c.cfg.ClientID), Payload: c.cfg.Will, QoS: 1}
+		p.WillProperties = &paho.WillProperties{}
 	}
 	return p
 }
@@ -172,23 +181,33 @@ func (s *session) publish(ctx context.Context, topic string, payload []byte) err
 	return err
 }
 
+// subscribe asks for the messages of a filter. A *Refusal is the server's answer.
+func (s *session) subscribe(ctx context.Context, filter string) error {
+	r, err := s.paho.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: filter, QoS: 1}}})
+	if r != nil && len(r.Reasons) > 0 && r.Reasons[0] >= 0x80 {
+		refusal := &Refusal{Packet: "SUBACK", Code: r.Reasons[0]}
+		if r.Properties != nil {
+			refusal.Reason = r.Properties.ReasonString
+		}
+		return refusal
+	}
+	return err
+}
+
 // close closes the connection without a DISCONNECT and waits for paho.
 func (s *session) close() {
-	s.bury.Do(func() { close(s.gone) })
+	s.bury()
 	_ = s.conn.Close()
 	<-s.paho.Done()
 }
 
 // goodbye leaves the server on purpose.
 func (s *session) goodbye() error {
-	s.bury.Do(func() { close(s.gone) })
+	s.bury()
 	err := s.paho.Disconnect(&paho.Disconnect{Properties: &paho.DisconnectProperties{}})
 	<-s.paho.Done()
 	return err
 }
-
-// ignore takes a publication: the client has subscribed to nothing.
-func ignore(paho.PublishReceived) (bool, error) { return true, nil }
 
 // noPinger leaves the pings to the loop.
 type noPinger struct{}
@@ -205,3 +224,8 @@ type noAuth struct{}
 
 func (noAuth) Authenticate(*paho.Auth) *paho.Auth { return &paho.Auth{} }
 func (noAuth) Authenticated()                     {}
+
+// unsubscribe asks for no more messages of a filter.
+func (s *session) unsubscribe(filter string) {
+	_, _ = s.paho.Unsubscribe(s.life, &paho.Unsubscribe{Topics: []string{filter}}) // it ends with the session at the latest
+}

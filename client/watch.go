@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// Watch tells who is online in a Presence ("namespace/name"), then that this was
+// all (a Change without a Client), and then every change, each once, whatever
+// becomes of the servers in between: a client that went while no server told is
+// told as gone after the next connection. An empty client stands for everybody.
+// It needs the right to watch that Presence.
+//
+// It ends when ctx does, quietly; with ErrClosed when the client does; and with
+// a *Refusal when a server refuses it. A slow reader delays what it is told, and
+// no beats. A watch remembers a revision for each client that it has told of.
+func (c *Client) Watch(ctx context.Context, presence, client string) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		w, err := newWatch(presence, client)
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
+		c.watches.add(w)
+		defer c.unwatch(w)
+		c.report(wanted{w})
+		for {
+			select {
+			case m := <-w.messages:
+				for _, change := range w.take(m) {
+					if !yield(change, nil) {
+						return
+					}
+				}
+			case err := <-w.refused:
+				yield(Change{}, fmt.Errorf("watch %s: %w", presence, err))
+				return
+			case <-ctx.Done():
+				return
+			case <-c.ctx.Done():
+				yield(Change{}, fmt.Errorf("watch %s: %w", presence, ErrClosed))
+				return
+			}
+		}
+	}
+}
+
+// watch is one Watch under way.
+type watch struct {
+	filter   string
+	client   string // empty: everybody
+	roll     *roll
+	messages chan message
+	refused  chan error    // cap 1
+	over     chan struct{} // closed when its reader has gone
+}
+
+// message is a publication, or (a nil packet) that a server has been asked to
+// tell who is here.
+type message struct{ packet *paho.Publish }
+
+func newWatch(presence, client string) (*watch, error) {
+	namespace, name, err := wire.ParseUserName(presence)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %q is not namespace/name", presence)
+	}
+	level := client
+	if client == "" {
+		level = "+"
+	} else if !wire.ValidClientID(client) {
+		return nil, fmt.Errorf("watch: %q is no client's name", client)
+	}
+	return &watch{
+		filter: wire.PresenceTopic(namespace, name, level), client: client, roll: newRoll(),
+		messages: make(chan message), refused: make(chan error, 1), over: make(chan struct{}),
+	}, nil
+}
+
+// take is the reader's.
+func (w *watch) take(m message) []Change {
+	if m.packet == nil {
+		w.roll.begin()
+		return nil
+	}
+	_, _, client, _ := wire.ParsePresenceTopic(m.packet.Topic)
+	var s wire.PresenceState
+	if err := json.Unmarshal(m.packet.Payload, &s); err != nil {
+		return nil // a will, say
+	}
+	return w.roll.take(client, s, m.packet.Retain)
+}
+
+// matches tells whether a topic is one that the watch has asked for.
+func (w *watch) matches(topic string) bool {
+	namespace, presence, client, ok := wire.ParsePresenceTopic(topic)
+	if !ok {
+		return false
+	}
+	if w.client != "" {
+		return topic == w.filter
+	}
+	return client != "+" && wire.PresenceTopic(namespace, presence, "+") == w.filter
+}
+
+// hand gives the reader a message, unless it or the session is over.
+func (w *watch) hand(s *session, m message) {
+	select {
+	case w.messages <- m:
+	case <-w.over:
+	case <-s.life.Done():
+	}
+}
+
+// What a Watch asks the loop for.
+type (
+	wanted   struct{ watch *watch }
+	unwanted struct{ filter string }
+)
+
+// watches are those under way.
+type watches struct {
+	mu  sync.Mutex
+	set map[*watch]struct{}
+}
+
+func (w *watches) add(one *watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.set == nil {
+		w.set = map[*watch]struct{}{}
+	}
+	w.set[one] = struct{}{}
+}
+
+// remove tells whether it was the last one of its filter.
+func (w *watches) remove(one *watch) (last bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(one.over)
+	delete(w.set, one)
+	for other := range w.set {
+		if other.filter == one.filter {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *watches) all() []*watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var l []*watch
+	for one := range w.set {
+		l = append(l, one)
+	}
+	return l
+}
+
+// subscribe asks a server for what a watch wants. Others with the same filter
+// are told the same anew.
+func (c *Client) subscribe(s *session, w *watch) {
+	for _, other := range c.watches.all() {
+		if other.filter == w.filter {
+			other.hand(s, message{})
+		}
+	}
+	if s.life.Err() != nil {
+		return
+	}
+	err := s.subscribe(s.life, w.filter)
+	if err == nil || s.life.Err() != nil {
+		return
+	}
+	select {
+	case w.refused <- err:
+	default:
+	}
+}
+
+// unwatch ends a watch.
+func (c *Client) unwatch(w *watch) {
+	if last := c.watches.remove(w); last {
+		c.report(unwanted{w.filter})
+	}
+}
+
+// published takes a publication of a server, and returns when the watches have
+// taken it: the server sends no more than receiveMaximum before that.
+func (c *Client) published(s *session, p *paho.Publish) {
+	for _, w := range c.watches.all() {
+		if w.matches(p.Topic) {
+			w.hand(s, message{p})
+		}
+	}
+}
