@@ -39,15 +39,18 @@ const (
 	// MaxTargets is how many receivers a move has at most, those with the most
 	// room: the API's limit.
 	MaxTargets = 64
-	// ReturnAfter is how long a readmitted server is Alive before clients are
-	// sent back to it: its directive has been withdrawn by then, and new ones
-	// have come by themselves.
+	// ReturnAfter is how long a server is back in service, and Alive, before
+	// clients are sent back to it: its directive has been withdrawn by then, and new
+	// ones have come by themselves.
 	ReturnAfter = 2 * time.Second
 	// ReturnPace divides the rate at which a returned server is filled.
 	ReturnPace = 5
 	// ReturnMin is the excess over the mean, in percent of it, under which
 	// clients stay where they are.
 	ReturnMin = 5
+	// EvenOver stands in for MaxOver, once, after a server was in trouble: what a
+	// fault leaves is evened further than what chance brings.
+	EvenOver = 1.1
 	// RebalanceAfter is how long the most loaded server must hold MaxOver times
 	// the mean, and RebalanceLeast more than it, before its excess is moved:
 	// RebalanceRate clients a second in all, once in RebalanceEvery.
@@ -67,9 +70,8 @@ const (
 // server gets its share back.
 func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, active []Active) Decision {
 	p = p.withDefaults()
-	d := Decision{Memory: p.Memory}
-	d.Memory.Uneven = time.Time{}
 	f := newFleet(p, servers, active)
+	d := Decision{Memory: f.remember(now, p.Memory, brake, active)}
 	faults := f.faults(p.Mode)
 	readmit, restless := f.readmit(p.Mode)
 
@@ -86,7 +88,9 @@ func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, a
 	d.release(f, restless, stuck)
 	if p.Mode == Automatic && len(d.Moves) == 0 && len(active) == 0 && len(faults) == 0 {
 		d.bringBack(now, p, f)
-		d.rebalance(now, p, f)
+		if len(d.Moves) == 0 && !f.unsettled() {
+			d.rebalance(now, p, f)
+		}
 	}
 	return d
 }

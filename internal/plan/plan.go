@@ -11,7 +11,10 @@
 //     evens the load, while clients of a server in trouble are moved.
 //   - Without headroom the clients of an overloaded server stay, and it turns
 //     newcomers away for a while. One that is dead needs no telling.
-//   - The load is only evened in the mode Automatic, and in peace.
+//   - A server that comes into service, or back to it, gets its share at once
+//     (in a ramp), whoever took it away: a Failover, a rollout, a crash, nobody.
+//   - The load is only evened in the mode Automatic, and in peace: where it has
+//     long been MaxOver of the mean, or EvenOver after a server was in trouble.
 package plan
 
 import (
@@ -46,9 +49,16 @@ type Policy struct {
 
 // Memory is what a decision must know of those before it.
 type Memory struct {
-	// Uneven is since when the load has been uneven without a break, in peace;
-	// zero: it is not. Rebalanced is when that was last acted on; zero: never.
-	Uneven, Rebalanced time.Time
+	// Uneven is since when the load has been uneven without a break, in peace, and
+	// Even since when it has been even; zero: it is not. Rebalanced is when it was
+	// last evened; zero: never.
+	Uneven, Even, Rebalanced time.Time
+	// Shaken: a server was in trouble, or everything was Frozen, since the load
+	// was last found even for long, or was evened.
+	Shaken bool
+	// Came are servers that were seen away from service and have not had their
+	// share since: when they came back; zero: not yet. Never changed, but replaced.
+	Came map[string]time.Time
 }
 
 func (p Policy) withDefaults() Policy {

@@ -10,33 +10,77 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
-// bringBack plans the moves that give readmitted servers their share: from each
-// server above the mean what it has too much, and no more than they lack.
+// remember is what a decision must know of those before it, with what it sees
+// itself. The times of an even or uneven load are left to rebalance.
+func (f *fleet) remember(now time.Time, m Memory, brake verdict.Brake, active []Active) Memory {
+	served := map[string]bool{}
+	for _, a := range active {
+		for _, t := range a.Targets {
+			served[t.Server] = served[t.Server] || a.Reason == Returned
+		}
+	}
+	came := map[string]time.Time{}
+	shaken := m.Shaken || brake.Frozen
+	for _, s := range f.servers {
+		at, known := m.Came[s.Name]
+		switch {
+		case f.away(s):
+			came[s.Name], shaken = time.Time{}, true
+		case known && !f.fit(s): // in doubt
+			came[s.Name] = time.Time{}
+		case known && at.IsZero():
+			came[s.Name] = now
+		case known && !served[s.Name]:
+			came[s.Name] = at
+		}
+	}
+	return Memory{Rebalanced: m.Rebalanced, Shaken: shaken, Came: came}
+}
+
+// away tells whether a server is out of service, as far as is known. One of which
+// nothing is known is not: so are all at the beginning.
+func (f *fleet) away(s *Server) bool {
+	return s.Exempt || s.Out || f.leaving[s.Name] || s.Verdict.State.Bad() || s.Address == ""
+}
+
+// bringBack plans the moves that give servers that are back in service their
+// share: from each server above the mean what it has too much, and no more than
+// they lack.
 func (d *Decision) bringBack(now time.Time, p Policy, f *fleet) {
 	in, mean := f.inService()
 	var back []*Server
 	for _, s := range in {
-		if !s.Returned || suppressed(s) || f.late(s) {
+		came, recent := d.Memory.Came[s.Name]
+		if !s.Returned && !recent || suppressed(s) || f.late(s) {
 			continue
 		}
-		if ready := s.Verdict.Since.Add(ReturnAfter); now.Before(ready) {
+		ready := s.Verdict.Since
+		if came.After(ready) {
+			ready = came
+		}
+		if ready = ready.Add(ReturnAfter); now.Before(ready) {
 			d.again(ready)
 			continue
 		}
 		back = append(back, s)
 	}
-	d.Moves = level(in, back, mean)
+	if d.Moves = level(in, back, mean); len(d.Moves) == 0 {
+		for _, s := range back {
+			delete(d.Memory.Came, s.Name) // it has its share
+		}
+	}
 	for i := range d.Moves {
 		m := &d.Moves[i]
 		m.Reason = Returned
-		m.Evidence = fmt.Sprintf("%s answers again, and gets its share back: this server holds %d, the mean is %d",
+		m.Evidence = fmt.Sprintf("%s is back in service, and gets its share: this server holds %d, the mean is %d",
 			strings.Join(serverNames(m.Targets), ", "), m.Clients, int(math.Round(mean)))
 		// The returned server feels the sum.
 		m.Rate = atLeastOne(p.Rate / ReturnPace / float64(len(d.Moves)))
 	}
 }
 
-// rebalance plans the moves that even the load, when it has been uneven for long.
+// rebalance plans the moves that even the load, when it has been uneven for long
+// and everybody is well.
 func (d *Decision) rebalance(now time.Time, p Policy, f *fleet) {
 	in, mean := f.inService()
 	most, least := 0, math.MaxInt
@@ -47,15 +91,19 @@ func (d *Decision) rebalance(now time.Time, p Policy, f *fleet) {
 			to = append(to, s)
 		}
 	}
-	if len(d.Moves) > 0 || float64(most) <= MaxOver*mean || float64(most)-mean < RebalanceLeast || f.unsettled() {
+	limit := MaxOver
+	if d.Memory.Shaken {
+		limit = EvenOver
+	}
+	if float64(most) <= limit*mean || float64(most)-mean < RebalanceLeast {
+		d.Memory.Even = since(p.Memory.Even, now)
+		if !now.Before(d.Memory.Even.Add(RebalanceAfter)) {
+			d.Memory.Shaken = false
+		}
 		return
 	}
-	since := p.Memory.Uneven
-	if since.IsZero() {
-		since = now
-	}
-	d.Memory.Uneven = since
-	ready := since.Add(RebalanceAfter)
+	d.Memory.Uneven = since(p.Memory.Uneven, now)
+	ready := d.Memory.Uneven.Add(RebalanceAfter)
 	if last := p.Memory.Rebalanced; !last.IsZero() && ready.Before(last.Add(RebalanceEvery)) {
 		ready = last.Add(RebalanceEvery)
 	}
@@ -69,7 +117,7 @@ func (d *Decision) rebalance(now time.Time, p Policy, f *fleet) {
 		d.Moves = d.Moves[:RebalanceRate]
 	}
 	if len(d.Moves) > 0 {
-		d.Memory = Memory{Rebalanced: now}
+		d.Memory.Uneven, d.Memory.Rebalanced, d.Memory.Shaken = time.Time{}, now, false
 	}
 	for i := range d.Moves {
 		m := &d.Moves[i]
@@ -78,6 +126,14 @@ func (d *Decision) rebalance(now time.Time, p Policy, f *fleet) {
 			RebalanceAfter, least, most, m.Clients, int(math.Round(mean)))
 		m.Rate = atLeastOne(min(RebalanceRate, p.Rate) / float64(len(d.Moves)))
 	}
+}
+
+// since is a time that is known, or now.
+func since(at, now time.Time) time.Time {
+	if at.IsZero() {
+		return now
+	}
+	return at
 }
 
 // inService are the servers that take clients and are well, and their mean load.

@@ -29,7 +29,7 @@ func TestThresholdsAreDocumented(t *testing.T) {
 		"plan.DefaultRate": plan.DefaultRate, "plan.FirstWave": plan.FirstWave, "plan.MaxOver": plan.MaxOver,
 		"plan.MinHeadroom": plan.MinHeadroom, "plan.FillTime": plan.FillTime, "plan.RetryAfter": plan.RetryAfter,
 		"plan.MaxTargets": plan.MaxTargets, "plan.ReturnAfter": plan.ReturnAfter, "plan.ReturnPace": plan.ReturnPace,
-		"plan.ReturnMin": plan.ReturnMin, "plan.RebalanceAfter": plan.RebalanceAfter, "plan.RebalanceLeast": plan.RebalanceLeast,
+		"plan.ReturnMin": plan.ReturnMin, "plan.EvenOver": plan.EvenOver, "plan.RebalanceAfter": plan.RebalanceAfter, "plan.RebalanceLeast": plan.RebalanceLeast,
 		"plan.RebalanceRate": plan.RebalanceRate, "plan.RebalanceEvery": plan.RebalanceEvery,
 		"plan.PaceEvery": plan.PaceEvery, "plan.PaceStep": plan.PaceStep, "plan.PaceMost": plan.PaceMost, "plan.PaceChange": plan.PaceChange,
 	}

@@ -89,7 +89,7 @@ func (w *world) killServer(i int, restart time.Duration, required bool) {
 }
 
 // doRestart replaces pods as a rollout does: the API knows of it, and the
-// process gives up its record.
+// process gives up its record, and tells everybody who else there is.
 func (w *world) doRestart(s *Step, who []int) {
 	down := s.duration("down", 3*time.Second)
 	for _, i := range who {
@@ -115,6 +115,9 @@ func (w *world) replace(i int, down time.Duration) {
 	w.after(50*time.Millisecond, func() {
 		if sv.dead {
 			return
+		}
+		for _, c := range sv.sessions {
+			c.hints = w.hints.list(w)
 		}
 		sv.crash()
 		w.after(down, func() {

@@ -214,19 +214,22 @@ func (c *client) late() {
 	c.send()
 }
 
-// direct is a DISCONNECT with "use another server".
+// direct is a DISCONNECT with "use another server". It leaves as late as
+// everything that a slow server says.
 func (c *client) direct(s *server, to int) {
 	gen := c.gen
-	c.w.transfer(s.place, c.place, func() bool { return c.gen == gen }, func() {
-		if c.gen != gen || c.state != clientOnline {
-			return
-		}
-		c.refs = c.refs[:0]
-		if to >= 0 {
-			c.refs = append(c.refs, int32(to))
-			c.mark(int32(to)).avoidUntil = 0
-		}
-		c.leave(leftDirected)
+	s.says(func() {
+		c.w.transfer(s.place, c.place, func() bool { return c.gen == gen }, func() {
+			if c.gen != gen || c.state != clientOnline {
+				return
+			}
+			c.refs = c.refs[:0]
+			if to >= 0 {
+				c.refs = append(c.refs, int32(to))
+				c.mark(int32(to)).avoidUntil = 0
+			}
+			c.leave(leftDirected)
+		})
 	})
 }
 
@@ -315,6 +318,10 @@ func (c *client) seek() {
 	c.become(clientDialling)
 	gen, s := c.gen, c.w.servers[to]
 	c.w.at(c.w.now+max(2*c.cfg.ack, time.Second), c, clientGiveUp, int64(gen))
+	if wait := c.w.shared.take(c.w.now, costArrival); wait > 0 {
+		c.w.after(wait, func() { c.syn(s, gen, synRTO) })
+		return
+	}
 	c.syn(s, gen, synRTO)
 }
 

@@ -17,7 +17,7 @@ func drawScenario(t *rapid.T) *Scenario {
 	set := &sc.Setting
 	set.Nodes, set.Zones = nodes, rapid.IntRange(1, 3).Draw(t, "zones")
 	set.Servers = rapid.IntRange(2, min(nodes, 6)).Draw(t, "servers")
-	set.Clients = set.Servers * rapid.SampledFrom([]int{5, 40}).Draw(t, "share")
+	set.Clients = set.Servers * rapid.SampledFrom([]int{5, 40, 200}).Draw(t, "share")
 	set.Controllers = rapid.IntRange(1, 2).Draw(t, "controllers")
 	set.Interval = rapid.SampledFrom([]time.Duration{2 * time.Second, 5 * time.Second}).Draw(t, "interval")
 	one := func(kind string, n int) string {
@@ -69,7 +69,7 @@ func drawScenario(t *rapid.T) *Scenario {
 		last = max(last, at+lasts)
 		sc.Steps = append(sc.Steps, s)
 	}
-	sc.End = max(last, 5*time.Second) + 100*time.Second
+	sc.End = max(last, 5*time.Second) + 180*time.Second
 	return sc
 }
 
@@ -100,7 +100,7 @@ func checkProperties(t *rapid.T) {
 	r := Run(sc, rapid.Uint64().Draw(t, "seed"), false)
 	var wrong []string
 	wrong = append(wrong, r.Violations...)
-	for _, name := range []string{"unfinished", "lost"} {
+	for _, name := range []string{"unfinished", "lost", "uneven"} {
 		if v := r.Figures[name]; v > 0 {
 			wrong = append(wrong, fmt.Sprintf("%s: %v", name, v))
 		}

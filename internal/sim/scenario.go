@@ -41,6 +41,9 @@ type Setting struct {
 	Servers, Nodes, Zones, Clients, Controllers int
 	// Capacity of a server, in sessions; 0: three times its share.
 	Capacity int
+	// Processors that all of it shares, as in the demo; 0: every machine has
+	// enough of its own.
+	Processors int
 	// Interval, Ack and Misses are the clients': time between beats, how long
 	// an answer may take, and how many in a row may take longer.
 	Interval, Ack time.Duration
@@ -100,6 +103,7 @@ func (s *Setting) validate() error {
 	for _, err := range []error{
 		within("servers", s.Servers, 1, 1000), within("nodes", s.Nodes, 1, 5000), within("zones", s.Zones, 1, s.Nodes),
 		within("clients", s.Clients, 0, 200_000), within("controllers", s.Controllers, 1, 5), within("misses", s.Misses, 1, 10),
+		within("processors", s.Processors, 0, 1024), within("capacity", s.Capacity, 0, 1_000_000),
 	} {
 		if err != nil {
 			return err
@@ -208,6 +212,8 @@ func (s *Setting) set(key, value string) (err error) {
 		s.Controllers, err = strconv.Atoi(value)
 	case "capacity":
 		s.Capacity, err = strconv.Atoi(value)
+	case "processors":
+		s.Processors, err = strconv.Atoi(value)
 	case "misses":
 		s.Misses, err = strconv.Atoi(value)
 	case "interval":

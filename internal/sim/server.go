@@ -9,13 +9,15 @@ import (
 )
 
 const (
-	// costPing and costConnect are what the work path needs for a packet:
-	// 12 to 16 µs were measured for a PINGREQ.
+	// costPing and costConnect are what a server needs for a packet, by
+	// docs/benchmarks.md: 12 to 16 µs for a PINGREQ, 76 µs for a CONNECT with its
+	// admission, its credentials and its session.
 	costPing    = 15 * time.Microsecond
-	costConnect = 60 * time.Microsecond
+	costConnect = 76 * time.Microsecond
 	// announceEvery is how often a server's record is rewritten at most.
 	announceEvery = 100 * time.Millisecond
-	// connectRate is how many CONNECTs a second a server admits.
+	// connectRate is how many CONNECTs a second a server admits, and how many at
+	// once: the default of server.Config.ConnectRate and ConnectBurst.
 	connectRate = 2000
 	// vitalTick is the resolution of a server's word on its own queue.
 	vitalTick = 100 * time.Millisecond
@@ -89,7 +91,7 @@ func (s *server) begin() {
 	s.admitted = bucket{rate: connectRate, level: connectRate, burst: connectRate}
 	s.from = map[int]takeovers{}
 	s.worst, s.band = [10]time.Duration{}, 0
-	s.drain, s.left, s.shed = nil, nil, 0
+	s.drain, s.left, s.shed, s.draining = nil, nil, 0, false
 	s.said, s.speaking, s.woke = record{}, false, s.w.now
 	s.handle(serverKeepAlive, int64(s.life))
 }
@@ -225,6 +227,16 @@ func (s *server) work() {
 			j.f()
 		})
 	})
+}
+
+// says has f happen when what the server says now leaves it.
+func (s *server) says(f func()) {
+	if s.delay == 0 {
+		f()
+		return
+	}
+	life := s.life
+	s.w.after(s.delay, func() { s.leaves(life, f) })
 }
 
 func (s *server) leaves(life int, f func()) {

@@ -32,6 +32,8 @@ type world struct {
 	net  network
 	etcd *etcd
 	out  *outcome
+	// shared are the processors of the one machine that everything is on.
+	shared processors
 
 	servers     []*server
 	agents      []*agent
@@ -74,6 +76,7 @@ func serverName(i int) string { return "ns/server-" + strconv.Itoa(i) }
 func newWorld(set Setting, seed uint64, withRollcall bool) *world {
 	w := &world{rnd: rand.New(rand.NewPCG(seed, 0x726f6c6c63616c6c)), set: set, owned: map[int]int{}, healed: -time.Hour}
 	w.net = network{nodes: set.Nodes, zones: set.Zones, dead: make([]bool, set.Nodes)}
+	w.shared = make(processors, set.Processors)
 	w.lifeOf = []int{-1} // life 0 is nobody's
 	w.lives = make([][]int, set.Servers)
 	w.etcd = &etcd{
