@@ -10,10 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPending bounds what waits for a client that does not read, beyond what the
-// kernel takes, in bytes. Whoever lets more pile up is cut off.
-const maxPending = 64 << 10
-
 // conn is one connection of a loop, and the way back to its client. There is one
 // for every client, so it is kept small: 64 bytes.
 type conn struct {
@@ -63,6 +59,15 @@ func (c *conn) write(b []byte) error {
 		return c.pend(b[n:])
 	}
 	return nil
+}
+
+func (c *conn) unsent() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if out := c.out.Load(); out != nil {
+		return len(*out)
+	}
+	return 0
 }
 
 // pend keeps what the kernel does not take; an event tells when it does.

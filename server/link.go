@@ -2,11 +2,18 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/server/session"
 )
+
+// maxPending bounds what waits for a client that does not read, beyond what the
+// kernel takes, in bytes. Whoever lets more pile up is cut off.
+const maxPending = 64 << 10
+
+var errNotReading = errors.New("the client does not read what it is sent")
 
 // link is the way back to one client, whatever carries it. Its methods never
 // wait, and may be called by anyone, one at a time.
@@ -14,6 +21,9 @@ type link interface {
 	// write sends b. An error means that the client does not read the little
 	// that it is sent, or is gone.
 	write(b []byte) error
+	// unsent is how much of what was written the kernel has not taken yet, in
+	// bytes: at most maxPending.
+	unsent() int
 	// finish closes the connection once what was written has been read, or a
 	// moment later.
 	finish()

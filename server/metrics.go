@@ -10,38 +10,40 @@ import (
 type why string
 
 const (
-	whyAlias        why = "alias"
-	whyBusy         why = "busy"
-	whyClientID     why = "client-id"
-	whyCredentials  why = "credentials"
-	whyDraining     why = "draining"
-	whyFilter       why = "filter"
-	whyFull         why = "full"
-	whyShedding     why = "shedding"
-	whyMalformed    why = "malformed"
-	whyNotConnect   why = "not-connect"
-	whyPayload      why = "payload"
-	whyPresence     why = "presence"
-	whyPrincipal    why = "principal"
-	whyProtocol     why = "protocol"
-	whyQoS          why = "qos"
-	whyRetain       why = "retain"
-	whyStarting     why = "starting"
-	whyStore        why = "store"
-	whyStrangers    why = "strangers"
-	whyTimeout      why = "timeout"
-	whyTLS          why = "tls"
-	whyTooLarge     why = "too-large"
-	whyTopic        why = "topic"
-	whyUnauthorized why = "unauthorized"
-	whyUserName     why = "user-name"
-	whyVersion      why = "version"
-	whyWill         why = "will"
+	whyAlias         why = "alias"
+	whyBusy          why = "busy"
+	whyClientID      why = "client-id"
+	whyCredentials   why = "credentials"
+	whyDraining      why = "draining"
+	whyFilter        why = "filter"
+	whyFull          why = "full"
+	whyShedding      why = "shedding"
+	whyMalformed     why = "malformed"
+	whyNotConnect    why = "not-connect"
+	whyPayload       why = "payload"
+	whyPresence      why = "presence"
+	whyPrincipal     why = "principal"
+	whyProtocol      why = "protocol"
+	whyQoS           why = "qos"
+	whyRetain        why = "retain"
+	whySlow          why = "slow"
+	whyStarting      why = "starting"
+	whyStore         why = "store"
+	whyStrangers     why = "strangers"
+	whySubscriptions why = "subscriptions"
+	whyTimeout       why = "timeout"
+	whyTLS           why = "tls"
+	whyTooLarge      why = "too-large"
+	whyTopic         why = "topic"
+	whyUnauthorized  why = "unauthorized"
+	whyUserName      why = "user-name"
+	whyVersion       why = "version"
+	whyWill          why = "will"
 )
 
 var whys = []why{
 	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyShedding, whyMalformed, whyNotConnect,
-	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whyStarting, whyStore, whyStrangers,
+	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubscriptions,
 	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
 }
 
@@ -99,6 +101,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	gauge("rollcall_server_queue_delay_seconds", "The longest of the last second from when a packet was read to when its answer was written.", nil, func() float64 {
 		return s.vitals.worst().Seconds()
 	})
+	gauge("rollcall_server_subscriptions", "Subscriptions to presence topics.", nil, func() float64 { return float64(s.hub.Subscribers()) })
 	return m
 }
 

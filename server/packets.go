@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/mqtt"
@@ -43,15 +42,9 @@ func (p *peer) packet(frame []byte, m moment) {
 	case mqtt.SUBSCRIBE:
 		err = p.subscribed(frame, m)
 	case mqtt.UNSUBSCRIBE:
-		var u mqtt.Subscribe
-		if u, err = mqtt.ParseUnsubscribe(frame, p.version); err == nil {
-			p.beat(m)
-			reasons := make([]mqtt.Reason, len(u.Filters))
-			for i := range reasons {
-				reasons[i] = mqtt.NoSubscriptionExisted
-			}
-			p.turn.out = mqtt.AppendUnsuback(p.turn.out, p.version, u.PacketID, reasons)
-		}
+		err = p.unsubscribed(frame, m)
+	case mqtt.PUBACK:
+		err = p.acknowledged(frame, m)
 	case mqtt.DISCONNECT:
 		if _, err = mqtt.ParseDisconnect(frame, p.version); err == nil {
 			p.leave(m)
@@ -77,28 +70,6 @@ func (p *peer) leave(m moment) {
 		p.log("Client left")
 	}
 	p.bye(nil)
-}
-
-func (p *peer) subscribed(frame []byte, m moment) error {
-	sub, err := mqtt.ParseSubscribe(frame, p.version)
-	if err != nil {
-		return err
-	}
-	p.beat(m)
-	if sub.SubscriptionID != 0 { // CONNACK has said so (section 3.2.2.3.12)
-		p.refuse(refusal{why: whyFilter, reason: mqtt.SubIDNotSupported, detail: "subscription identifiers are not taken"})
-		return nil
-	}
-	reasons := make([]mqtt.Reason, len(sub.Filters))
-	for i, f := range sub.Filters {
-		reasons[i] = mqtt.TopicFilterInvalid
-		if strings.HasPrefix(f.Topic, "$share/") {
-			reasons[i] = mqtt.SharedNotSupported
-		}
-		p.s.metrics.refused(whyFilter)
-	}
-	p.turn.out = mqtt.AppendSuback(p.turn.out, p.version, sub.PacketID, reasons)
-	return nil
 }
 
 // published takes a PUBLISH: a beat, and what it carries.

@@ -88,6 +88,10 @@ type more struct {
 	pending   map[string]string
 	described session.Tick
 	reports   reports
+	// subscriptions, nil: it has none; takes is how many messages the client
+	// takes before it has acknowledged one, 0: any number.
+	subscriptions *subscriptions
+	takes         uint16
 }
 
 // extra is the peer's more, made where it has none. Only the goroutine that
@@ -130,6 +134,7 @@ func (s *Server) accept(l link) *peer {
 func (p *peer) gone() {
 	p.leaving.Store(true)
 	p.s.peers.remove(p)
+	p.unwatch()
 	if p.session == nil {
 		p.s.strangers.Add(-1)
 		return

@@ -14,7 +14,7 @@ import (
 func (s *Server) revalidate(ctx context.Context) error {
 	r, ok := s.cfg.Authenticator.(Revalidator)
 	if !ok {
-		return nil
+		return nil // nobody's rights change
 	}
 	tick := time.NewTicker(s.cfg.RevalidateEvery)
 	defer tick.Stop()
@@ -24,6 +24,7 @@ func (s *Server) revalidate(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			s.sweep(r)
+			s.stillMay()
 		}
 	}
 }

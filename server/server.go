@@ -19,6 +19,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/server/record"
 	"github.com/rollcall-dev/rollcall/server/session"
+	"github.com/rollcall-dev/rollcall/server/watch"
 )
 
 // Server is one heartbeat server.
@@ -38,11 +39,14 @@ type Server struct {
 	vitals    vitals
 	delayed   delayLine
 
+	hub      *watch.Hub
+	watchers watchers
+
 	peers      peers
 	shared     shared
 	strangers  atomic.Int64 // connections without a session
 	reporters  atomic.Int64
-	background sync.WaitGroup // reports under way
+	background sync.WaitGroup // reports and subscriptions under way
 
 	running atomic.Pointer[context.Context]
 	ready   atomic.Bool
@@ -71,6 +75,9 @@ func New(cfg Config) (*Server, error) {
 		Logger: s.log, Registerer: cfg.Registerer,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if s.hub, err = newHub(&cfg); err != nil {
 		return nil, err
 	}
 	cfg.Store.OnRewind(s.clock.Distrust) // what a packet proved was against revisions that are lost

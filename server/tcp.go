@@ -218,48 +218,6 @@ func (r *reader) read(buf []byte) (int, moment, error) {
 	return r.n, r.m, nil
 }
 
-// tcpLink writes to a TCP connection.
-type tcpLink struct {
-	conn *net.TCPConn
-	raw  syscall.RawConn
-}
-
-var errNotReading = errors.New("the client does not read what it is sent")
-
-func (l *tcpLink) write(b []byte) error {
-	var err error
-	attempt := func(fd uintptr) bool {
-		var n int
-		n, err = syscall.Write(int(fd), b)
-		for errors.Is(err, syscall.EINTR) {
-			n, err = syscall.Write(int(fd), b)
-		}
-		if err == nil && n < len(b) || errors.Is(err, syscall.EAGAIN) {
-			err = errNotReading
-		}
-		return true // never wait
-	}
-	if e := l.raw.Write(attempt); e != nil {
-		return e
-	}
-	return err
-}
-
-func (l *tcpLink) finish() {
-	if l.conn.CloseWrite() != nil {
-		l.abort()
-		return
-	}
-	_ = l.conn.SetReadDeadline(time.Now().Add(finishWithin))
-}
-
-func (l *tcpLink) remote() string { return l.conn.RemoteAddr().String() }
-
-func (l *tcpLink) abort() {
-	_ = l.conn.SetLinger(0)
-	_ = l.conn.Close()
-}
-
 // limits of what a client may send, in bytes.
 const (
 	maxConnect = 4 << 10

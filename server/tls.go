@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"net"
 	"syscall"
-	"time"
 )
 
 // secure carries MQTT over TLS, with a goroutine for each connection.
@@ -28,7 +27,7 @@ func listenTLS(address string, config *tls.Config, s *Server) (*secure, error) {
 func (t *secure) Run(ctx context.Context, accept func(l link) *peer) error {
 	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn) {
 		h := &heard{Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: t.newReader(raw)}
-		l := &secureLink{conn: tls.Server(h, t.config), plain: c}
+		l := &secureLink{conn: tls.Server(h, t.config), plain: &h.plain}
 		p := accept(l)
 		if p == nil {
 			return
@@ -93,7 +92,7 @@ func (r *revealed) read(buf []byte) (int, moment, error) {
 // secureLink writes to a TLS connection.
 type secureLink struct {
 	conn  *tls.Conn
-	plain *net.TCPConn
+	plain *tcpLink
 }
 
 func (l *secureLink) write(b []byte) error {
@@ -101,20 +100,19 @@ func (l *secureLink) write(b []byte) error {
 	return err
 }
 
+func (l *secureLink) unsent() int { return l.plain.unsent() }
+
 func (l *secureLink) finish() {
-	if l.conn.CloseWrite() != nil || l.plain.CloseWrite() != nil {
+	if l.conn.CloseWrite() != nil {
 		l.abort()
 		return
 	}
-	_ = l.plain.SetReadDeadline(time.Now().Add(finishWithin))
+	l.plain.finish()
 }
 
-func (l *secureLink) abort() {
-	_ = l.plain.SetLinger(0)
-	_ = l.plain.Close()
-}
+func (l *secureLink) abort() { l.plain.abort() }
 
-func (l *secureLink) remote() string { return l.plain.RemoteAddr().String() }
+func (l *secureLink) remote() string { return l.plain.remote() }
 
 func (l *secureLink) certificate() *x509.Certificate {
 	chains := l.conn.ConnectionState().VerifiedChains

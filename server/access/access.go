@@ -82,6 +82,7 @@ type Access struct {
 var (
 	_ server.Authenticator = (*Access)(nil)
 	_ server.Revalidator   = (*Access)(nil)
+	_ server.Watchers      = (*Access)(nil)
 )
 
 // New makes an Access. Nothing is asked of anybody before Run.
@@ -198,6 +199,19 @@ func (a *Access) Revalidate(namespace, presence, principal string) server.Rights
 		return 0 // forgotten, after this process was stopped for long: they may show their credential again
 	}
 	return server.AllRights // Others let them in
+}
+
+// MayWatch tells whether a principal may watch a Presence.
+func (a *Access) MayWatch(namespace, presence, principal string) bool {
+	subject, ok := a.known.find(principal, a.cfg.Now())
+	switch {
+	case ok:
+		return a.rights(question{subject, namespace, presence}).Has(server.Watch)
+	case reserved(principal):
+		return false
+	}
+	others, ok := a.cfg.Others.(server.Watchers)
+	return ok && others.MayWatch(namespace, presence, principal)
 }
 
 // question is what RBAC is asked.

@@ -92,6 +92,9 @@ func (s *Session[L]) Attend(on bool) {
 // Key names the client. It does not change while the session is held.
 func (s *Session[L]) Key() (c *Class, client string) { return s.class, s.client }
 
+// Principal is whose session it is. It does not change while the session is held.
+func (s *Session[L]) Principal() string { return s.principal }
+
 // View is a copy of what the table knows of a session.
 type View[L any] struct {
 	Class     *Class
