@@ -177,7 +177,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "defaultPresence", "watch")
+		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "defaultPresence", "watch")
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Package presence writes the status of every Presence: once per reconcile, by
-// server-side apply, at once when a verdict or a condition changes, and
-// otherwise seldom. It judges nothing.
+// server-side apply, at once when a verdict or a condition changes or somebody
+// has written over it, and otherwise seldom. It judges nothing.
 package presence
 
 import (
@@ -52,6 +52,9 @@ type written struct {
 	term   int64
 	status v1alpha1.PresenceStatus
 	at     time.Time
+	// version of the object that the write made; empty: not known.
+	version string
+	repairs repairs
 }
 
 // Announce looks at a new result: it wakes the reconciler where a status may
@@ -101,19 +104,31 @@ func (r *Reconciler) Reconcile(_ context.Context, req reconcile.Request) (reconc
 		last = fresh.Status
 	}
 	status, now := Status(last, result.World, p), r.Now()
+	r.mu.Lock()
+	was := r.written[req.NamespacedName]
+	r.mu.Unlock()
 	if known {
 		after, never := due(last, status)
-		if never {
+		wait := after - now.Sub(was.at)
+		by, err := r.spoilt(t.Context, req.NamespacedName, was)
+		switch pause := was.repairs.wait(now); {
+		case err != nil:
+			return reconcile.Result{}, client.IgnoreNotFound(err)
+		case by == "" && never:
 			return reconcile.Result{}, nil
+		case by != "" && pause <= 0:
+			r.Logger.Warn("Status was written over, and is written again", "presence", req.String(), "by", by, "times", was.repairs.times+1)
+			r.Retry.Count("presenceRepair")
+			was.repairs, wait = was.repairs.made(now), 0
+		case by != "" && (never || pause < wait):
+			wait = pause
 		}
-		r.mu.Lock()
-		at := r.written[req.NamespacedName].at
-		r.mu.Unlock()
-		if wait := after - now.Sub(at); wait > 0 {
+		if wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
 	}
-	if err := r.apply(t.Context, p.Presence, status); err != nil {
+	version, err := r.apply(t.Context, p.Presence, status)
+	if err != nil {
 		if apierrors.IsNotFound(err) || t.Context.Err() != nil {
 			return reconcile.Result{}, nil
 		}
@@ -125,11 +140,25 @@ func (r *Reconciler) Reconcile(_ context.Context, req reconcile.Request) (reconc
 	if r.written == nil {
 		r.written = map[types.NamespacedName]written{}
 	}
-	r.written[req.NamespacedName] = written{uid: p.Presence.UID, term: t.Term(), status: status, at: now}
+	r.written[req.NamespacedName] = written{
+		uid: p.Presence.UID, term: t.Term(), status: status, at: now, version: version, repairs: was.repairs,
+	}
 	return reconcile.Result{}, nil
 }
 
-func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1.PresenceStatus) error {
+// spoilt says who has written over what was written here last; empty: nobody, as
+// far as the cache shows.
+func (r *Reconciler) spoilt(ctx context.Context, key types.NamespacedName, was written) (by string, err error) {
+	var p v1alpha1.Presence
+	if err := r.Client.Get(ctx, key, &p, client.UnsafeDisableDeepCopy); err != nil {
+		return "", err
+	}
+	by, _ = was.spoilt(&p)
+	return by, nil
+}
+
+// apply writes a status, and returns the version of the object that this made.
+func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1.PresenceStatus) (version string, err error) {
 	counts := ac.PresenceCounts().
 		WithMembers(s.Counts.Members).WithAlive(s.Counts.Alive).WithSuspect(s.Counts.Suspect).WithDead(s.Counts.Dead)
 	counts.Overloaded = s.Counts.Overloaded
@@ -146,5 +175,11 @@ func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1
 		status.WithNotAlive(ac.MemberStatus().WithName(m.Name).WithState(m.State).WithSince(m.Since).WithMessage(m.Message))
 	}
 	config := ac.Presence(p.Name, p.Namespace).WithUID(p.UID).WithStatus(status)
-	return r.Client.Status().Apply(ctx, config, failover.FieldOwner, client.ForceOwnership)
+	if err := r.Client.Status().Apply(ctx, config, failover.FieldOwner, client.ForceOwnership); err != nil {
+		return "", err
+	}
+	if config.ResourceVersion != nil {
+		version = *config.ResourceVersion
+	}
+	return version, nil
 }
