@@ -52,6 +52,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ProbeSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServersSpec"):
 		return &apiv1alpha1.ServersSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Severed"):
+		return &apiv1alpha1.SeveredApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SeverOrder"):
+		return &apiv1alpha1.SeverOrderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SeverPolicy"):
+		return &apiv1alpha1.SeverPolicyApplyConfiguration{}
 
 	}
 	return nil

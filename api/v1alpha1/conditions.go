@@ -60,13 +60,16 @@ const (
 	ConditionSucceeded = "Succeeded"
 )
 
-// ConditionSevering is True while the severer on the server's node ends
-// connections, and False while it does not, with the reason why. It is absent
-// where no severer was ever asked, or none runs there. The severer sets it, and
-// nobody else. Neither polarity is abnormal. Reasons: Severing; NoneLeft,
-// NotDiverted, SeveringEnded, and for what it refuses or cannot do HostNetwork,
-// NoSuchPod, NoSuchPort, NoNamespace, NotPermitted, NotSupported, SeveringFailed.
-const ConditionSevering = "Severing"
+// The severer's condition of a Failover.
+const (
+	// ConditionSevering is True while the severer on the server's node ends
+	// connections, and False while it does not, with the reason why. It is absent
+	// where no severer was ever asked, or none runs there. The severer sets it, and
+	// nobody else. Neither polarity is abnormal. Reasons: Severing; NoneLeft,
+	// NotDiverted, SeveringEnded, and for what it refuses or cannot do HostNetwork,
+	// NoSuchPod, NoSuchPort, NoNamespace, NotPermitted, NotSupported, SeveringFailed.
+	ConditionSevering = "Severing"
+)
 
 // Reasons of Severing.
 const (

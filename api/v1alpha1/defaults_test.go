@@ -40,6 +40,7 @@ func TestPresenceDefaults(t *testing.T) {
 				MaxServers:       intstr.FromString("10%"),
 				ClientsPerSecond: 500,
 				MinHealthy:       intstr.FromString("50%"),
+				Sever:            v1alpha1.SeverPolicy{Mode: v1alpha1.SeverOff},
 			},
 		}},
 	}, {
@@ -65,6 +66,7 @@ func TestPresenceDefaults(t *testing.T) {
 				MaxServers:       intstr.FromInt32(2),
 				ClientsPerSecond: 500,
 				MinHealthy:       intstr.FromString("50%"),
+				Sever:            v1alpha1.SeverPolicy{Mode: v1alpha1.SeverOff},
 			},
 		}},
 	}, {

@@ -2,6 +2,8 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Failover is one decision to move clients: its reason, its progress and its
@@ -16,6 +18,7 @@ import (
 // +kubebuilder:printcolumn:name="Moved",type=integer,JSONPath=`.status.moved`
 // +kubebuilder:printcolumn:name="Pending",type=integer,JSONPath=`.status.pending`
 // +kubebuilder:printcolumn:name="Lost",type=integer,JSONPath=`.status.lost`
+// +kubebuilder:printcolumn:name="Severed",type=integer,priority=1,JSONPath=`.status.severed.connections`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.conditions[?(@.type=="Processing")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Failover struct {
@@ -160,7 +163,13 @@ type FailoverStatus struct {
 	// CompletedAt is when Processing became False.
 	// +optional
 	CompletedAt *metav1.MicroTime `json:"completedAt,omitempty"`
-	// Conditions are Processing and Succeeded.
+	// Sever is what the severer on the server's node is asked to do; absent: nothing.
+	// +optional
+	Sever *SeverOrder `json:"sever,omitempty"`
+	// Severed is what it has done. It is the severer's alone to write.
+	// +optional
+	Severed *Severed `json:"severed,omitempty"`
+	// Conditions are Processing and Succeeded, and the severer's Severing.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -181,4 +190,50 @@ type MovedBy struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Severed int32 `json:"severed"`
+}
+
+// SeverOrder asks the severer on one node to end the client connections of one
+// pod. It is good for a few seconds after RenewedAt was last seen to change: a
+// controller that is away severs nobody.
+type SeverOrder struct {
+	// Node that the pod runs on.
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+	// PodUID is which pod of spec.server's name is meant.
+	PodUID types.UID `json:"podUID"`
+	// Port that clients connect to, as the Presence names it.
+	// +kubebuilder:validation:XIntOrString
+	Port intstr.IntOrString `json:"port"`
+	// ClientsPerSecond is the pace, after a first wave of FirstWave at once.
+	// +kubebuilder:validation:Minimum=1
+	ClientsPerSecond int32 `json:"clientsPerSecond"`
+	// FirstWave is how many may be ended at once, to begin with.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	FirstWave int32 `json:"firstWave,omitempty"`
+	// RenewedAt is when the controller last meant this.
+	RenewedAt metav1.MicroTime `json:"renewedAt"`
+}
+
+// Severed is what the severer has done about one Failover.
+type Severed struct {
+	// Node that it runs on.
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+	// Port of the pod that the connections were to.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// Connections counts those that it has ended.
+	// +kubebuilder:validation:Minimum=0
+	Connections int32 `json:"connections"`
+	// Remaining counts the client connections that there were when it last looked.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Remaining int32 `json:"remaining"`
+	// FirstAt and LastAt are when it ended the first one, and the last so far.
+	// +optional
+	FirstAt *metav1.MicroTime `json:"firstAt,omitempty"`
+	// +optional
+	LastAt *metav1.MicroTime `json:"lastAt,omitempty"`
 }

@@ -85,6 +85,10 @@ var presenceRules = []struct {
 	{"a share of none is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {minHealthy: 0%}}`, []refusal{{"spec.servers.failover.minHealthy", msgMinHealthy}}},
 	{"a share without a percent sign is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {minHealthy: "50"}}`, []refusal{{"spec.servers.failover.minHealthy", msgMinHealthy}}},
 	{"a pace of no client a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {clientsPerSecond: 0}}`, []refusal{{"spec.servers.failover.clientsPerSecond", "should be greater than or equal to 1"}}},
+	{"connections may be severed", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: Paced, clientsPerSecond: 1}}}`, nil},
+	{"a way to sever that doesn't exist is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: AtOnce}}}`, []refusal{{"spec.servers.failover.sever.mode", `supported values: "Off", "Paced"`}}},
+	{"severing no client a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: Paced, clientsPerSecond: 0}}}`, []refusal{{"spec.servers.failover.sever.clientsPerSecond", "should be greater than or equal to 1"}}},
+	{"severing more than 100000 a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: Paced, clientsPerSecond: 100001}}}`, []refusal{{"spec.servers.failover.sever.clientsPerSecond", "should be less than or equal to 100000"}}},
 	{"a pace of more than 100000 a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {clientsPerSecond: 100001}}`, []refusal{{"spec.servers.failover.clientsPerSecond", "should be less than or equal to 100000"}}},
 
 	{"a taint for dead nodes is refused", `nodes: {onDead: {mode: Taint}}`, []refusal{{"spec.nodes.onDead.mode", `supported values: "Advise", "Off"`}}},

@@ -85,6 +85,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.FailoverMode
       default: Advise
+    - name: sever
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverPolicy
+      default: {}
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.FailoverReason
   scalar: string
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.FailoverSpec
@@ -167,6 +171,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: receivers
       type:
         scalar: numeric
+    - name: sever
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverOrder
+    - name: severed
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.Severed
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.FailoverTarget
   map:
     fields:
@@ -375,6 +385,60 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selector
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverMode
+  scalar: string
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverOrder
+  map:
+    fields:
+    - name: clientsPerSecond
+      type:
+        scalar: numeric
+    - name: firstWave
+      type:
+        scalar: numeric
+    - name: node
+      type:
+        scalar: string
+    - name: podUID
+      type:
+        namedType: io.k8s.apimachinery.pkg.types.UID
+    - name: port
+      type:
+        namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+    - name: renewedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverPolicy
+  map:
+    fields:
+    - name: clientsPerSecond
+      type:
+        scalar: numeric
+    - name: mode
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverMode
+      default: false
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.Severed
+  map:
+    fields:
+    - name: connections
+      type:
+        scalar: numeric
+    - name: firstAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+    - name: lastAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+    - name: node
+      type:
+        scalar: string
+    - name: port
+      type:
+        scalar: numeric
+    - name: remaining
+      type:
+        scalar: numeric
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
   map:
     fields:

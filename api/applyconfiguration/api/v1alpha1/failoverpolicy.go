@@ -22,6 +22,9 @@ type FailoverPolicyApplyConfiguration struct {
 	// MinHealthy is the share of servers that must be healthy for anything to
 	// be moved at all.
 	MinHealthy *intstr.IntOrString `json:"minHealthy,omitempty"`
+	// Sever says what is done about the connections of a server that does not
+	// move its clients itself.
+	Sever *SeverPolicyApplyConfiguration `json:"sever,omitempty"`
 }
 
 // FailoverPolicyApplyConfiguration constructs a declarative configuration of the FailoverPolicy type for use with
@@ -59,5 +62,13 @@ func (b *FailoverPolicyApplyConfiguration) WithClientsPerSecond(value int32) *Fa
 // If called multiple times, the MinHealthy field is set to the value of the last call.
 func (b *FailoverPolicyApplyConfiguration) WithMinHealthy(value intstr.IntOrString) *FailoverPolicyApplyConfiguration {
 	b.MinHealthy = &value
+	return b
+}
+
+// WithSever sets the Sever field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Sever field is set to the value of the last call.
+func (b *FailoverPolicyApplyConfiguration) WithSever(value *SeverPolicyApplyConfiguration) *FailoverPolicyApplyConfiguration {
+	b.Sever = value
 	return b
 }

@@ -32,7 +32,11 @@ type FailoverStatusApplyConfiguration struct {
 	FirstMovedAt *v1.MicroTime `json:"firstMovedAt,omitempty"`
 	// CompletedAt is when Processing became False.
 	CompletedAt *v1.MicroTime `json:"completedAt,omitempty"`
-	// Conditions are Processing and Succeeded.
+	// Sever is what the severer on the server's node is asked to do; absent: nothing.
+	Sever *SeverOrderApplyConfiguration `json:"sever,omitempty"`
+	// Severed is what it has done. It is the severer's alone to write.
+	Severed *SeveredApplyConfiguration `json:"severed,omitempty"`
+	// Conditions are Processing and Succeeded, and the severer's Severing.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
@@ -119,6 +123,22 @@ func (b *FailoverStatusApplyConfiguration) WithFirstMovedAt(value v1.MicroTime) 
 // If called multiple times, the CompletedAt field is set to the value of the last call.
 func (b *FailoverStatusApplyConfiguration) WithCompletedAt(value v1.MicroTime) *FailoverStatusApplyConfiguration {
 	b.CompletedAt = &value
+	return b
+}
+
+// WithSever sets the Sever field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Sever field is set to the value of the last call.
+func (b *FailoverStatusApplyConfiguration) WithSever(value *SeverOrderApplyConfiguration) *FailoverStatusApplyConfiguration {
+	b.Sever = value
+	return b
+}
+
+// WithSevered sets the Severed field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Severed field is set to the value of the last call.
+func (b *FailoverStatusApplyConfiguration) WithSevered(value *SeveredApplyConfiguration) *FailoverStatusApplyConfiguration {
+	b.Severed = value
 	return b
 }
 
