@@ -29,7 +29,7 @@ type presences struct{}
 
 func (presences) Lookup(namespace, name string) (server.Presence, bool) {
 	return server.Presence{
-		Kind: server.Nodes, MinInterval: time.Second, MaxInterval: time.Second, Grace: 500 * time.Millisecond,
+		Kind: server.Nodes, MinInterval: time.Second, MaxInterval: time.Second, Grace: 5 * time.Second,
 	}, namespace == "rc" && name == "nodes"
 }
 
@@ -176,11 +176,13 @@ func blackhole(t *testing.T, ip [4]byte) (port int) {
 	}
 	port = name.(*unix.SockaddrInet4).Port
 	address := fmt.Sprintf("%d.%d.%d.%d:%d", ip[0], ip[1], ip[2], ip[3], port)
-	for range 8 {
-		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+	for failed := 0; failed < 2; { // until the queue is full, and not only the machine slow
+		c, err := net.DialTimeout("tcp", address, 500*time.Millisecond)
 		if err != nil {
-			break
+			failed++
+			continue
 		}
+		failed = 0
 		t.Cleanup(func() { c.Close() })
 	}
 	return port
@@ -221,7 +223,6 @@ func TestAgents(t *testing.T) {
 	}
 	c.servers[0].Observers = 6 // all but its own: the agents of n5 and n6 are not there
 	var end []func()
-	var all []*Agent
 	for i := range 5 {
 		host, port, err := net.SplitHostPort(c.agents[i].GossipAddress)
 		if err != nil {
@@ -244,7 +245,6 @@ func TestAgents(t *testing.T) {
 		if err := a.Ready(); err == nil {
 			t.Errorf("%s is ready before it runs", c.nodes[i].Name)
 		}
-		all = append(all, a)
 		end = append(end, begin(t, c.nodes[i].Name, a.Run))
 	}
 	// Who watches what, of those that are there.
@@ -278,29 +278,25 @@ func TestAgents(t *testing.T) {
 	}
 
 	t.Log("nothing is written while nothing changes")
-	rec.until("all agents are well", func() bool {
-		for _, o := range rec.observations {
-			if o.Health > 0 {
-				return false
-			}
-		}
-		return true
-	})
-	stalls := func() (n int64) {
-		for _, a := range all {
-			n += a.stall.Count()
-		}
-		return n
-	}
 	writes := func() int {
 		rec.mu.Lock()
 		defer rec.mu.Unlock()
 		return rec.writes
 	}
-	before, stalled := writes(), stalls()
-	<-time.After(2 * time.Second)
-	if n := writes() - before; n > 0 && stalls() == stalled {
-		t.Errorf("%d keys were written within 2 s", n)
+	// What a busy machine does to the agents is a change: the quiet is waited for.
+	const quiet = 3 * time.Second
+	for end := time.Now().Add(patience); ; {
+		before := writes()
+		<-time.After(quiet)
+		n := writes() - before
+		if n == 0 {
+			break
+		}
+		t.Logf("%d keys were written within %v", n, quiet)
+		if time.Now().After(end) {
+			t.Errorf("there were not %v without a write within %v", quiet, patience)
+			break
+		}
 	}
 
 	t.Log("chat-0 hangs")

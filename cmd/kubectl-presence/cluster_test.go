@@ -31,12 +31,15 @@ type world struct {
 	// namespace holds the servers, system the controllers.
 	namespace, system string
 	api               client.WithWatch
+	// clock stands still, for those who answer and for those who ask: how long a
+	// busy machine takes between the two must not show.
+	clock time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	cp := controlplane.ForTest(t)
-	w := &world{t: t, cp: cp, namespace: cp.Namespace(t, "im"), system: cp.Namespace(t, "system")}
+	w := &world{t: t, cp: cp, namespace: cp.Namespace(t, "im"), system: cp.Namespace(t, "system"), clock: time.Now()}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -56,7 +59,7 @@ func (w *world) run(kubeconfig string, args ...string) (status int, stdout, stde
 	w.t.Helper()
 	var out, err bytes.Buffer
 	p := newPlugin(&out, &err)
-	p.look = 20 * time.Millisecond
+	p.look, p.now = 20*time.Millisecond, func() time.Time { return w.clock }
 	status = run(w.t.Context(), append(args, "--kubeconfig", kubeconfig, "-n", w.namespace, "--system-namespace", w.system), p)
 	return status, w.stable(out.String()), w.stable(err.String())
 }
@@ -127,7 +130,7 @@ func (o oracle) Explain(server string) (explain.Explanation, bool) {
 		return explain.Explanation{}, false
 	}
 	a, b := verdict.Observer{Name: "node-4", Zone: "a"}, verdict.Observer{Name: "node-5", Zone: "b"}
-	now := time.Now()
+	now := o.w.clock
 	said := func(by verdict.Observer) verdict.Observation {
 		return verdict.Observation{Observer: by, Band: "hung", Seen: now.Add(-3 * time.Second), Healthy: true, Online: true}
 	}
@@ -150,7 +153,7 @@ func (o oracle) Find(_ context.Context, id string, _ []string) ([]explain.Sessio
 		return []explain.Session{}, nil
 	}
 	return []explain.Session{{
-		Presence: o.w.namespace + "/android", Server: o.w.namespace + "/server-2", Online: true, Since: time.Now().Add(-time.Hour),
+		Presence: o.w.namespace + "/android", Server: o.w.namespace + "/server-2", Online: true, Since: o.w.clock.Add(-time.Hour),
 		Interval: metav1.Duration{Duration: 30 * time.Second},
 	}}, nil
 }

@@ -144,7 +144,7 @@ func TestAPartThatWaitsForEtcdIsAliveAndNotReady(t *testing.T) {
 		body, _ := io.ReadAll(response.Body)
 		return response.StatusCode, string(body)
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for status, body := get("/healthz"); status != http.StatusOK; status, body = get("/healthz") {
 		select {
 		case <-deadline:

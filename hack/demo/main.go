@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The faults that the demo can show.
@@ -31,6 +32,9 @@ type options struct {
 	clients           int
 	withoutController bool
 	binary            string // rollcall; empty: what make build leaves in bin/
+	// patience is how long every step is waited for at least; zero: as long as
+	// the demo has for it.
+	patience time.Duration
 }
 
 func parse(args []string) (options, error) {

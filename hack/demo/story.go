@@ -18,9 +18,12 @@ const (
 	slowBy = 800 * time.Millisecond // under the clients' own time-out of 1 s
 	// minStop is how long a server stays stopped at least: longer than its
 	// lease in etcd, so that it wakes up to find that gone as well.
-	minStop    = 8 * time.Second
-	limitMoved = 30 * time.Second
-	limitBack  = 90 * time.Second
+	minStop = 8 * time.Second
+	// How long is waited for the clients to be moved, for the Failover to say so,
+	// and for the server to have its share again.
+	limitMoved    = 30 * time.Second
+	limitComplete = 10 * time.Second
+	limitBack     = 90 * time.Second
 	// alone is how long the demo watches a slow server without a controller.
 	alone = 15 * time.Second
 )
@@ -104,7 +107,7 @@ func (w *world) fault(ctx context.Context) error {
 // untilMoved waits until all the victim's clients are elsewhere, with a line
 // for the first, a half and the last.
 func (w *world) untilMoved(ctx context.Context) error {
-	limit := limitMoved
+	limit := max(limitMoved, w.options.patience)
 	if w.options.withoutController && w.options.fault == faultSlow {
 		limit = alone
 	}
@@ -145,7 +148,7 @@ func (w *world) untilMoved(ctx context.Context) error {
 	}
 	// The Failover's own count is complete a moment after the last client.
 	var failover v1alpha1.Failover
-	err := w.WaitFor(ctx, "the Failover to be complete", 10*time.Second, func() bool { return w.failover(ctx, &failover) && failover.Status.CompletedAt != nil })
+	err := w.WaitFor(ctx, "the Failover to be complete", max(limitComplete, w.options.patience), func() bool { return w.failover(ctx, &failover) && failover.Status.CompletedAt != nil })
 	if err != nil && ctx.Err() == nil {
 		w.line.say(time.Now(), "watched", "the Failover is not complete: %v", err)
 		err = nil
@@ -199,7 +202,7 @@ func (w *world) mend(ctx context.Context, eyes *eyes) (time.Time, error) {
 func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 	name := namespace + "/" + serverName(victim)
 	share := w.options.clients / servers
-	err := w.WaitFor(ctx, serverName(victim)+" to get its share back", limitBack, func() bool {
+	err := w.WaitFor(ctx, serverName(victim)+" to get its share back", max(limitBack, w.options.patience), func() bool {
 		return float64(w.clients.on(name)) >= 0.9*float64(share)
 	})
 	w.figures.BackClients = w.clients.on(name)
@@ -207,7 +210,7 @@ func (w *world) untilBack(ctx context.Context, mended time.Time) error {
 		now := time.Now()
 		w.figures.BackSeconds = round(now.Sub(mended).Seconds())
 		w.line.say(now, "back", "%s serves %d clients again", serverName(victim), w.figures.BackClients)
-		err = w.WaitFor(ctx, "the last Failover to end", limitMoved, func() bool { return w.settled(ctx) })
+		err = w.WaitFor(ctx, "the last Failover to end", max(limitMoved, w.options.patience), func() bool { return w.settled(ctx) })
 	}
 	if err == nil {
 		return nil

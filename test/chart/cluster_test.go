@@ -228,7 +228,7 @@ func (c *cluster) remove(t *testing.T, o *unstructured.Unstructured) {
 // eventually polls: admission learns of policies by watching.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) { return done(), nil })
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) { return done(), nil })
 	if err != nil {
 		t.Fatalf("waited for %s: %v", what, err)
 	}

@@ -94,22 +94,29 @@ func TestAPIServerGoesAwayAndComesBack(t *testing.T) {
 	cp := start(t)
 	ctx := t.Context()
 	config := cp.AdminConfig()
-	config.Timeout = time.Second
+	config.Timeout = time.Minute
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.Timeout = time.Second
+	hasty, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	namespace := cp.Namespace(t, "survives")
-	found := func() error {
+	by := func(client kubernetes.Interface) error {
 		_, err := client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 		return err
 	}
+	found := func() error { return by(client) }
 
 	if err := cp.APIServer.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	if timeout := net.Error(nil); !errors.As(found(), &timeout) || !timeout.Timeout() {
-		t.Errorf("a paused API server accepts and does not answer: got %v", found())
+	err = by(hasty)
+	if timeout := net.Error(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("a paused API server accepts and does not answer: got %v", err)
 	}
 	if err := cp.APIServer.Resume(); err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func served(ctx context.Context, client dynamic.Interface, definition *unstructu
 	group, _, _ := unstructured.NestedString(definition.Object, "spec", "group")
 	plural, _, _ := unstructured.NestedString(definition.Object, "spec", "names", "plural")
 	versions, _, _ := unstructured.NestedSlice(definition.Object, "spec", "versions")
-	return wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 		current, err := client.Resource(crds).Get(ctx, definition.GetName(), metav1.GetOptions{})
 		if err != nil {
 			return false, err

@@ -26,7 +26,8 @@ const (
 	servers, agents, controllers = 3, 5, 2
 	// recoverWithin bounds each wait for a recovery, on a busy machine.
 	recoverWithin = 3 * time.Minute
-	grace         = time.Second
+	// grace is long, so that nobody is offline because the machine is busy.
+	grace = 5 * time.Second
 	// cutOff is the server whose way to etcd can be cut, victim the one that is
 	// killed and stopped.
 	cutOff, victim = 1, 2

@@ -140,7 +140,7 @@ func (w *world) start(endpoint, name string) (*life, error) {
 
 // metric reads one of a server's metrics, by its whole name with labels.
 func (l *life) metric(name string) (float64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.metrics+"/metrics", nil)
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 )
 
 // startWithin bounds each step of the start that waits for Rollcall.
-const startWithin = 90 * time.Second
+const startWithin = 3 * time.Minute
 
 // Config says how large it is.
 type Config struct {

@@ -203,7 +203,7 @@ func (w *Installation) metric(ctx context.Context, address, name string) (float6
 }
 
 func (w *Installation) ask(ctx context.Context, method, target string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
