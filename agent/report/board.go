@@ -20,6 +20,8 @@ type Board struct {
 	health       int
 	observations map[string]wire.Observation
 	suspicions   map[string]wire.Suspicion
+	// told is what each observation was when it was last news.
+	told map[string]wire.Observation
 	// about are the servers of which something has changed since Take.
 	about map[string]bool
 	// news: something has changed since Take.
@@ -32,6 +34,7 @@ func NewBoard() *Board {
 		changed:      make(chan struct{}, 1),
 		observations: map[string]wire.Observation{},
 		suspicions:   map[string]wire.Suspicion{},
+		told:         map[string]wire.Observation{},
 		about:        map[string]bool{},
 	}
 }
@@ -41,11 +44,12 @@ func NewBoard() *Board {
 func (b *Board) Observe(server string, limit time.Duration, o wire.Observation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old, known := b.observations[server]
+	old, known := b.told[server]
 	b.observations[server] = o
 	if known && !differ(old, o, limit) {
 		return
 	}
+	b.told[server] = o
 	b.about[server] = true
 	b.tell()
 }
@@ -56,6 +60,7 @@ func (b *Board) Forget(server string) {
 	defer b.mu.Unlock()
 	if _, known := b.observations[server]; known {
 		delete(b.observations, server)
+		delete(b.told, server)
 		b.tell()
 	}
 }
@@ -127,8 +132,12 @@ func (b *Board) Take(r *wire.Report) (about map[string]bool, ok bool) {
 }
 
 // differ tells whether an observation says something new: not when times have
-// only moved within their bands.
+// only moved within their bands. But whoever was told to answer late (in more than
+// half the limit: it is sent nobody then) does so no more when it takes half of that.
 func differ(a, b wire.Observation, limit time.Duration) bool {
 	over := func(o wire.Observation) bool { return o.QueueDelay >= limit.Microseconds() }
+	if a.Answer >= limit.Microseconds()/2 && b.Answer < limit.Microseconds()/4 {
+		return true
+	}
 	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation || over(a) != over(b)
 }

@@ -345,7 +345,8 @@ func (p *prober) rotate(now time.Time) {
 	p.rotateAt = now.Add(time.Duration(d))
 }
 
-// judge forms an observation, and tells it if it says something new.
+// judge forms an observation, and tells it if it says something new, by the rule
+// of agent/report.
 func (p *prober) judge(now time.Time) {
 	p.judgement = p.evidence.Judge(p.limits, p.judgement, now)
 	j := &p.judgement
@@ -354,10 +355,12 @@ func (p *prober) judge(now time.Time) {
 	}
 	over := func(d time.Duration) bool { return d >= p.limits.AnswerTime }
 	t := &p.told
-	if t.band == j.Band && t.life == p.life && over(t.queueDelay) == over(p.delay) {
+	median := p.evidence.Median(max(p.limits.Window, time.Second), now)
+	quick := t.answer >= p.limits.AnswerTime/2 && median < p.limits.AnswerTime/4
+	if t.band == j.Band && t.life == p.life && over(t.queueDelay) == over(p.delay) && !quick {
 		return
 	}
 	*t = seen{server: p.server.id, slot: p.slot, band: j.Band, life: p.life, queueDelay: p.delay, detail: j.Detail}
-	t.answer = p.evidence.Median(max(p.limits.Window, time.Second), now)
+	t.answer = median
 	p.a.tell(p.server.id)
 }
