@@ -73,7 +73,7 @@ func TestAHungServerIsEmptiedAndGetsItsShareBack(t *testing.T) {
 		t.Errorf("at the end its status is %+v", fo.Status)
 	}
 	wait := exec.CommandContext(t.Context(), w.cp.Kubectl(), "--kubeconfig", w.cp.AdminKubeconfig(), "-n", w.namespace,
-		"wait", "--for=condition=Succeeded", "--timeout=5s", "failover/"+fo.Name)
+		"wait", "--for=condition=Succeeded", "--timeout=60s", "failover/"+fo.Name)
 	if out, err := wait.CombinedOutput(); err != nil {
 		t.Errorf("kubectl wait: %v: %s", err, out)
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a condition is waited for, on two busy cores.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // world is an installation in which the servers and agents are played by the
 // test: it writes into the store what they would.

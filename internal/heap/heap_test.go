@@ -23,7 +23,7 @@ func TestMemoryIsGivenBackAfterARush(t *testing.T) {
 	}
 	runtime.KeepAlive(rush) // and no longer
 	held := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()

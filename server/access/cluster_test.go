@@ -151,7 +151,7 @@ func (in *installation) token(namespace, account, pod, node, audience string) st
 }
 
 func (in *installation) enter(client, token string) (server.Principal, error) {
-	ctx, cancel := context.WithTimeout(in.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(in.t.Context(), time.Minute)
 	defer cancel()
 	return in.Authenticate(ctx, server.Credentials{
 		Namespace: "im", Presence: "android", Kind: server.Clients, ClientID: client, Password: []byte(token),
