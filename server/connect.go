@@ -104,9 +104,6 @@ func (p *peer) acceptable(c mqtt.Connect) *refusal {
 	if c.AuthMethod != "" {
 		return &refusal{why: whyCredentials, reason: mqtt.BadAuthMethod, detail: "extended authentication is not spoken here"}
 	}
-	if c.Will != nil {
-		return &refusal{why: whyWill, reason: mqtt.TopicNameInvalid, detail: "wills are not kept here"}
-	}
 	namespace, presence, err := wire.ParseUserName(c.UserName)
 	if err != nil {
 		return &refusal{why: whyUserName, reason: mqtt.BadUserNameOrPassword, detail: err.Error()}
@@ -124,6 +121,33 @@ func (p *peer) acceptable(c mqtt.Connect) *refusal {
 			"Presence %s/%s belongs to %s: connect to the servers of that one", namespace, presence, whose(found))}
 	}
 	p.presence = p.s.shared.of(found)
+	if c.Will != nil {
+		return p.willing(c)
+	}
+	return nil
+}
+
+// willing takes a will, or tells why not: it is published on the client's own
+// presence topic, and is not kept after that.
+func (p *peer) willing(c mqtt.Connect) *refusal {
+	key := p.more.entering.key
+	topic := wire.PresenceTopic(key.Namespace, key.Presence, key.Client)
+	switch {
+	case c.Will.Topic != topic:
+		return &refusal{why: whyWill, reason: mqtt.TopicNameInvalid, detail: "a will's topic here is " + topic}
+	case len(c.Will.Payload) > wire.MaxWill:
+		return &refusal{why: whyWill, reason: mqtt.ImplementationSpecific, detail: fmt.Sprintf("a will has at most %d bytes here", wire.MaxWill)}
+	case c.Will.Described:
+		return &refusal{why: whyWill, reason: mqtt.ImplementationSpecific, detail: "a will has no properties here but a delay"}
+	case c.Will.Retain:
+		return &refusal{why: whyWill, reason: mqtt.RetainNotSupported, detail: "nothing is retained here"}
+	case c.Will.QoS == 2 && c.Version == mqtt.V5: // CONNACK would have said so [MQTT-3.2.2-12]
+		return &refusal{why: whyWill, reason: mqtt.QoSNotSupported, detail: "QoS 2 is not taken"}
+	}
+	p.more.entering.will = bytes.Clone(c.Will.Payload) // it shares memory with what is read next
+	if p.more.entering.will == nil {
+		p.more.entering.will = []byte{}
+	}
 	return nil
 }
 
@@ -196,7 +220,7 @@ func (p *peer) newcomer() bool {
 
 // begin makes the session and answers CONNECT.
 func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
-	s, principal := p.s, p.more.entering.principal
+	s, principal, will := p.s, p.more.entering.principal, p.more.entering.will
 	asked := time.Duration(c.KeepAlive) * time.Second
 	p.interval = p.presence.interval(asked, p.probe)
 	now := time.Now()
@@ -224,7 +248,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	if !p.probe {
 		s.recorder.Online(record.Arrival{
 			Key: p.key(), Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: p.left(c.User),
-			Session: store.Session{Principal: principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds()},
+			Session: store.Session{Principal: principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds(), Will: will},
 		})
 		if !s.table.Holds(attached.Session, attached.Arrival) {
 			s.recorder.Offline(p.key(), attached.Arrival, now, now) // it has ended before it was recorded

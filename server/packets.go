@@ -46,8 +46,9 @@ func (p *peer) packet(frame []byte, m moment) {
 	case mqtt.PUBACK:
 		err = p.acknowledged(frame, m)
 	case mqtt.DISCONNECT:
-		if _, err = mqtt.ParseDisconnect(frame, p.version); err == nil {
-			p.leave(m)
+		var d mqtt.Disconnect
+		if d, err = mqtt.ParseDisconnect(frame, p.version); err == nil {
+			p.leave(m, d.Reason)
 		}
 	case mqtt.PINGREQ: // with a length in more bytes than needed
 		p.beat(m)
@@ -62,12 +63,17 @@ func (p *peer) packet(frame []byte, m moment) {
 	}
 }
 
-// leave: the member left on purpose.
-func (p *peer) leave(m moment) {
+// leave: the member left on purpose. With any reason but success its will
+// stands [MQTT-3.14.4-3].
+func (p *peer) leave(m moment, why mqtt.Reason) {
 	p.flush()
 	if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
-		p.s.recorder.Offline(p.key(), v.Arrival, m.read, m.read)
-		p.log("Client left")
+		if why == mqtt.Success {
+			p.s.recorder.Left(p.key(), v.Arrival, m.read)
+		} else {
+			p.s.recorder.Offline(p.key(), v.Arrival, m.read, m.read)
+		}
+		p.log("Client left", "code", why.String())
 	}
 	p.bye(nil)
 }

@@ -78,6 +78,7 @@ var turns = sync.Pool{New: func() any { return &turn{out: make([]byte, 0, 512)} 
 type entering struct {
 	key       store.SessionKey
 	principal Principal
+	will      []byte // nil: none
 }
 
 // more is what clients have that come in, or that say more than that they are

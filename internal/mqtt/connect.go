@@ -37,6 +37,9 @@ type Will struct {
 	Payload []byte
 	QoS     byte
 	Retain  bool
+	// Described: it has properties that would have to be published with it
+	// (version 5): any but a delay.
+	Described bool
 }
 
 // PeekVersion reads the version off the beginning of a CONNECT, whole or not,
@@ -115,7 +118,7 @@ func (r *reader) will(flags byte, v Version) *Will {
 		r.fail("a will of QoS 3") // [MQTT-3.1.2-12]
 	}
 	if v == V5 {
-		r.properties(inWill)
+		w.Described = r.properties(inWill).described
 	}
 	w.Topic = r.string("will topic")
 	w.Payload = r.binary("will payload")

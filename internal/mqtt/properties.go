@@ -85,6 +85,7 @@ type properties struct {
 	authMethod     string
 	hasAuthMethod  bool
 	hasAuthData    bool
+	described      bool // one of a message, but for a will's delay
 	user           []User
 }
 
@@ -109,6 +110,7 @@ func (r *reader) properties(in where) (p properties) {
 			}
 			seen |= 1 << id
 		}
+		p.described = p.described || id != propWillDelay
 		p2.property(id, &p)
 		if p2.err != nil {
 			break

@@ -50,3 +50,12 @@ func TestAMessageBeyondTheLimitIsNotSent(t *testing.T) {
 		}
 	}
 }
+
+func TestAWillsPropertiesShow(t *testing.T) {
+	for properties, want := range map[string]bool{"": false, "\x18\x00\x00\x00\x01": false, "\x03\x00\x01x": true, "\x18\x00\x00\x00\x01\x01\x01": true} {
+		c, err := ParseConnect(connect5(6, "", "\x00\x01c"+string(rune(len(properties)))+properties+"\x00\x01t\x00\x01p"))
+		if err != nil || c.Will == nil || c.Will.Described != want {
+			t.Errorf("% x: %+v, %v", properties, c.Will, err)
+		}
+	}
+}

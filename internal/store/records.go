@@ -105,7 +105,7 @@ type Session struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	// Will is published on the client's presence topic when it goes offline; nil:
 	// none. A member that leaves on purpose takes it back.
-	Will []byte `json:"will,omitempty"`
+	Will []byte `json:"will,omitzero"`
 }
 
 // Observation is what one observer says of one server, as last reported.

@@ -55,7 +55,7 @@ type PresenceState struct {
 	Interval   int64             `json:"interval,omitempty"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 	// Will of a client that went Offline and had one.
-	Will []byte `json:"will,omitempty"`
+	Will []byte `json:"will,omitzero"`
 	// Online is how many clients are, in EveryClient's.
 	Online int `json:"online,omitempty"`
 }

@@ -19,10 +19,10 @@ type entry struct {
 
 	// What is, or should be, recorded.
 
-	principal  string
-	since      int64
-	attributes map[string]string
-	interval   uint32 // in milliseconds
+	principal string
+	since     int64
+	says      *says  // nil: nothing
+	interval  uint32 // in milliseconds
 
 	position uint32 // among the entries
 	lastSeen int64
@@ -30,6 +30,12 @@ type entry struct {
 	transit  *transit // nil: it came from nowhere, as far as is known
 	silent   bool     // it has ended by silence
 	queued   bool
+}
+
+// says is what few clients say of themselves.
+type says struct {
+	attributes map[string]string
+	will       []byte
 }
 
 // presence is what the keys of its clients begin with.
@@ -65,15 +71,22 @@ func (e *entry) comes(t transit) {
 
 // session is what is, or should be, recorded of an entry.
 func (r *Recorder) session(e *entry) store.Session {
-	return store.Session{
+	s := store.Session{
 		Server: r.cfg.Server, Incarnation: r.cfg.Incarnation, Principal: e.principal,
-		Since: e.since, Interval: int64(e.interval), Attributes: e.attributes,
+		Since: e.since, Interval: int64(e.interval),
 	}
+	if e.says != nil {
+		s.Attributes, s.Will = e.says.attributes, e.says.will
+	}
+	return s
 }
 
 // set is session's inverse, of a session that is ours.
 func (e *entry) set(s store.Session) {
-	e.principal, e.since, e.attributes = s.Principal, s.Since, s.Attributes
+	e.principal, e.since, e.says = s.Principal, s.Since, nil
+	if len(s.Attributes) > 0 || s.Will != nil {
+		e.says = &says{s.Attributes, s.Will}
+	}
 	e.interval = uint32(max(0, min(s.Interval, int64(30*24*time.Hour/time.Millisecond))))
 }
 

@@ -8,6 +8,7 @@
 package record
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -155,7 +156,7 @@ func (r *Recorder) Online(a Arrival) {
 			return nil
 		}
 		if len(a.Session.Attributes) == 0 {
-			a.Session.Attributes = e.attributes // known until the session ends
+			a.Session.Attributes = r.session(e).Attributes // known until the session ends
 		}
 		e.connect(r.still(a.Proof, a.Gaps), !same(r.session(e), a.Session))
 		e.arrival = a.Number
@@ -209,8 +210,18 @@ func (r *Recorder) still(proof int64, gaps uint32) int64 {
 }
 
 // Offline says that the session of that arrival has ended; lastSeen is when
-// the client last beat: now, where it left on purpose.
+// the client last beat.
 func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen time.Time) {
+	r.offline(key, arrival, now, lastSeen, false)
+}
+
+// Left says that the client of that arrival has left on purpose: what it has
+// willed is not published.
+func (r *Recorder) Left(key store.SessionKey, arrival uint64, now time.Time) {
+	r.offline(key, arrival, now, now, true)
+}
+
+func (r *Recorder) offline(key store.SessionKey, arrival uint64, now, lastSeen time.Time, unwilling bool) {
 	r.change(key, func() *entry {
 		e := r.entries.get(key)
 		if e == nil || e.arrival > arrival {
@@ -218,6 +229,9 @@ func (r *Recorder) Offline(key store.SessionKey, arrival uint64, now, lastSeen t
 		}
 		e.leave()
 		e.since, e.lastSeen, e.silent = now.UnixMilli(), lastSeen.UnixMilli(), lastSeen.Before(now)
+		if unwilling && e.says != nil {
+			e.says = &says{attributes: e.says.attributes}
+		}
 		return e
 	})
 }
@@ -308,5 +322,5 @@ func (l Loss) String() string {
 // When it came is not compared: a session that is taken up again goes on.
 func same(a, b store.Session) bool {
 	return a.Incarnation == b.Incarnation && a.Offline == b.Offline && a.Principal == b.Principal &&
-		a.Interval == b.Interval && maps.Equal(a.Attributes, b.Attributes)
+		a.Interval == b.Interval && maps.Equal(a.Attributes, b.Attributes) && bytes.Equal(a.Will, b.Will)
 }
