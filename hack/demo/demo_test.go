@@ -28,9 +28,9 @@ func TestTheStoryInASmallSize(t *testing.T) {
 	}
 	for _, fault := range []string{faultStop, faultSlow} {
 		t.Run(fault, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 			defer cancel()
-			o := options{once: true, fault: fault, clients: 60, binary: binary, patience: 2 * time.Minute}
+			o := options{once: true, fault: fault, clients: 60, binary: binary, patience: 3 * time.Minute}
 			w, err := newWorld(ctx, o)
 			if err != nil {
 				t.Fatal(err)
