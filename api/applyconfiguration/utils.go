@@ -18,6 +18,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=rollcall.dev, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithKind("ClientsSpec"):
 		return &apiv1alpha1.ClientsSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Evacuation"):
+		return &apiv1alpha1.EvacuationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Failover"):
 		return &apiv1alpha1.FailoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailoverPolicy"):
@@ -28,6 +30,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.FailoverStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailoverTarget"):
 		return &apiv1alpha1.FailoverTargetApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GRPCProbe"):
+		return &apiv1alpha1.GRPCProbeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPHeader"):
+		return &apiv1alpha1.HTTPHeaderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPProbe"):
+		return &apiv1alpha1.HTTPProbeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IntervalBounds"):
 		return &apiv1alpha1.IntervalBoundsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MemberStatus"):
@@ -50,6 +58,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PresenceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ProbeSpec"):
 		return &apiv1alpha1.ProbeSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ProbeTLS"):
+		return &apiv1alpha1.ProbeTLSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServersSpec"):
 		return &apiv1alpha1.ServersSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Severed"):
@@ -58,6 +68,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SeverOrderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SeverPolicy"):
 		return &apiv1alpha1.SeverPolicyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TCPProbe"):
+		return &apiv1alpha1.TCPProbeApplyConfiguration{}
 
 	}
 	return nil

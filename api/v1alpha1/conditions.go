@@ -13,6 +13,9 @@ const (
 	InstallationLabel = "rollcall.dev/installation"
 	// UnreachableTaint is put on dead nodes where spec.nodes.onDead.mode is Taint.
 	UnreachableTaint = "rollcall.dev/unreachable"
+	// TaintedByAnnotation, on a node, names the installation that put that taint on,
+	// by its namespace. Without it the taint is somebody else's, and stays.
+	TaintedByAnnotation = "rollcall.dev/tainted-by"
 )
 
 // Conditions of a Presence. The controller's leader sets all of them, each with

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -196,6 +198,9 @@ type MovedBy struct {
 // pod. It is good for a few seconds after RenewedAt was last seen to change: a
 // controller that is away severs nobody.
 type SeverOrder struct {
+	// Installation whose severer is asked, by its namespace.
+	// +kubebuilder:validation:MaxLength=63
+	Installation string `json:"installation"`
 	// Node that the pod runs on.
 	// +kubebuilder:validation:MaxLength=253
 	Node string `json:"node"`
@@ -214,6 +219,10 @@ type SeverOrder struct {
 	// RenewedAt is when the controller last meant this.
 	RenewedAt metav1.MicroTime `json:"renewedAt"`
 }
+
+// SeverOrderGood is how long a severer follows an order after it has seen that
+// order renewed.
+const SeverOrderGood = 5 * time.Second
 
 // Severed is what the severer has done about one Failover.
 type Severed struct {

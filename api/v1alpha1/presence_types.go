@@ -100,18 +100,6 @@ type ServersSpec struct {
 	Failover FailoverPolicy `json:"failover,omitempty,omitzero"`
 }
 
-// ProbeSpec is a union: exactly one kind of probe.
-//
-// +kubebuilder:validation:XValidation:rule="[has(self.mqtt)].filter(x, x).size() == 1",message="exactly one kind of probe must be set, such as servers.probe: {mqtt: {}}"
-type ProbeSpec struct {
-	// MQTT keeps a session on the server and pings it.
-	// +optional
-	MQTT *MQTTProbe `json:"mqtt,omitempty"`
-}
-
-// MQTTProbe has no settings yet.
-type MQTTProbe struct{}
-
 // OverloadSpec bounds how late a server's answers may be.
 type OverloadSpec struct {
 	// AnswerTime is the longest time in which a healthy server answers a probe.
@@ -216,15 +204,17 @@ type NodesSpec struct {
 
 // OnDeadMode says what is done about a dead node.
 //
-// +kubebuilder:validation:Enum=Advise;Off
+// +kubebuilder:validation:Enum=Taint;Advise;Off
 type OnDeadMode string
 
 // The modes of onDead.
 const (
 	// OnDeadAdvise says so in the status. The default.
 	OnDeadAdvise OnDeadMode = "Advise"
-	// OnDeadTaint is reserved for the taint UnreachableTaint:NoExecute. Nothing
-	// sets it, so admission refuses it.
+	// OnDeadTaint taints a dead node UnreachableTaint:NoExecute, so that its pods
+	// are made anew elsewhere, and takes the taint off when it is back. Never more
+	// nodes than the brake lets be lost, and none while it is on. The controller
+	// needs the right to patch nodes: controller.taintNodes in the chart.
 	OnDeadTaint OnDeadMode = "Taint"
 	// OnDeadOff judges, and counts.
 	OnDeadOff OnDeadMode = "Off"
@@ -232,7 +222,7 @@ const (
 
 // OnDeadPolicy says what is done about a dead node.
 type OnDeadPolicy struct {
-	// Mode: Advise says so in the status; Off only counts.
+	// Mode: Taint makes its pods move; Advise says so in the status; Off only counts.
 	// +kubebuilder:default=Advise
 	// +optional
 	Mode OnDeadMode `json:"mode,omitempty"`
@@ -298,6 +288,8 @@ const (
 const (
 	// MaxNotAlive is how many members status.notAlive holds at most.
 	MaxNotAlive = 32
+	// MaxEvacuations is how many nodes status.evacuations holds at most.
+	MaxEvacuations = 8
 	// MaxMessage is how long a member's message and a Failover's evidence are at
 	// most, in Unicode characters.
 	MaxMessage = 1024
@@ -317,7 +309,7 @@ type PresenceStatus struct {
 	Subject string `json:"subject,omitempty"`
 	// Mode repeats the policy's mode, for the table; absent for Clients, which
 	// have none.
-	// +kubebuilder:validation:Enum=Automatic;Advise;Off
+	// +kubebuilder:validation:Enum=Automatic;Taint;Advise;Off
 	// +optional
 	Mode string `json:"mode,omitempty"`
 	// Reason is that of the first condition which isn't as it should be, of
@@ -335,6 +327,13 @@ type PresenceStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	NotAlive []MemberStatus `json:"notAlive,omitempty"`
+	// Evacuations are the nodes that were tainted last, at most 8, and how long
+	// their pods took to be elsewhere.
+	// +listType=map
+	// +listMapKey=node
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Evacuations []Evacuation `json:"evacuations,omitempty"`
 	// Conditions are Accepted, Ready, Healthy, Frozen and FewObservers.
 	// +listType=map
 	// +listMapKey=type
@@ -366,6 +365,35 @@ type PresenceCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Dead int32 `json:"dead"`
+}
+
+// Evacuation is how far the pods of one tainted node have come.
+type Evacuation struct {
+	// Node that was tainted.
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+	// TaintedAt is when.
+	TaintedAt metav1.MicroTime `json:"taintedAt"`
+	// UntaintedAt is when the taint was seen to be gone; absent: it is there.
+	// +optional
+	UntaintedAt *metav1.MicroTime `json:"untaintedAt,omitempty"`
+	// Pods is how many that some controller keeps were told to go: those that
+	// tolerate the taint, and a DaemonSet's, are not.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Pods int32 `json:"pods"`
+	// Elsewhere is how many of them their controllers have made anew, and which
+	// are Ready, on other nodes.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Elsewhere int32 `json:"elsewhere"`
+	// Took is how long it took from TaintedAt until all were; absent: they are not.
+	// +optional
+	Took *metav1.Duration `json:"took,omitempty"`
+	// Message says which are waited for.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // MemberStatus is one member that is not alive.

@@ -46,6 +46,30 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 24h
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.Evacuation
+  map:
+    fields:
+    - name: elsewhere
+      type:
+        scalar: numeric
+    - name: message
+      type:
+        scalar: string
+    - name: node
+      type:
+        scalar: string
+    - name: pods
+      type:
+        scalar: numeric
+    - name: taintedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+    - name: took
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: untaintedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.Failover
   map:
     fields:
@@ -186,6 +210,53 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: weight
       type:
         scalar: numeric
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.GRPCProbe
+  map:
+    fields:
+    - name: service
+      type:
+        scalar: string
+    - name: tls
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.ProbeTLS
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPHeader
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
+      type:
+        scalar: string
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPProbe
+  map:
+    fields:
+    - name: codes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+      default:
+      - 200-399
+    - name: headers
+      type:
+        list:
+          elementType:
+            namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPHeader
+          elementRelationship: associative
+          keys:
+          - name
+    - name: host
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
+      default: /
+    - name: tls
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.ProbeTLS
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.IntervalBounds
   map:
     fields:
@@ -337,6 +408,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: counts
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.PresenceCounts
+    - name: evacuations
+      type:
+        list:
+          elementType:
+            namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.Evacuation
+          elementRelationship: associative
+          keys:
+          - node
     - name: mode
       type:
         scalar: string
@@ -360,9 +439,27 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.ProbeSpec
   map:
     fields:
+    - name: grpc
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.GRPCProbe
+    - name: http
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPProbe
     - name: mqtt
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.MQTTProbe
+    - name: tcp
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.TCPProbe
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.ProbeTLS
+  map:
+    fields:
+    - name: caBundle
+      type:
+        scalar: string
+    - name: serverName
+      type:
+        scalar: string
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.ServersSpec
   map:
     fields:
@@ -396,6 +493,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: firstWave
       type:
         scalar: numeric
+    - name: installation
+      type:
+        scalar: string
     - name: node
       type:
         scalar: string
@@ -439,6 +539,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: remaining
       type:
         scalar: numeric
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.TCPProbe
+  map:
+    fields:
+    - name: expect
+      type:
+        scalar: string
+    - name: once
+      type:
+        scalar: boolean
+    - name: send
+      type:
+        scalar: string
+    - name: tls
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.ProbeTLS
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
   map:
     fields:

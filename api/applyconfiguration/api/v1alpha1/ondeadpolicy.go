@@ -11,7 +11,7 @@ import (
 //
 // OnDeadPolicy says what is done about a dead node.
 type OnDeadPolicyApplyConfiguration struct {
-	// Mode: Advise says so in the status; Off only counts.
+	// Mode: Taint makes its pods move; Advise says so in the status; Off only counts.
 	Mode *apiv1alpha1.OnDeadMode `json:"mode,omitempty"`
 }
 

@@ -27,6 +27,9 @@ type PresenceStatusApplyConfiguration struct {
 	// NotAlive lists at most 32 nodes or servers that are not alive; clients
 	// are never listed.
 	NotAlive []MemberStatusApplyConfiguration `json:"notAlive,omitempty"`
+	// Evacuations are the nodes that were tainted last, at most 8, and how long
+	// their pods took to be elsewhere.
+	Evacuations []EvacuationApplyConfiguration `json:"evacuations,omitempty"`
 	// Conditions are Accepted, Ready, Healthy, Frozen and FewObservers.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
@@ -86,6 +89,19 @@ func (b *PresenceStatusApplyConfiguration) WithNotAlive(values ...*MemberStatusA
 			panic("nil value passed to WithNotAlive")
 		}
 		b.NotAlive = append(b.NotAlive, *values[i])
+	}
+	return b
+}
+
+// WithEvacuations adds the given value to the Evacuations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Evacuations field.
+func (b *PresenceStatusApplyConfiguration) WithEvacuations(values ...*EvacuationApplyConfiguration) *PresenceStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithEvacuations")
+		}
+		b.Evacuations = append(b.Evacuations, *values[i])
 	}
 	return b
 }

@@ -9,10 +9,17 @@ import (
 // ProbeSpecApplyConfiguration represents a declarative configuration of the ProbeSpec type for use
 // with apply.
 //
-// ProbeSpec is a union: exactly one kind of probe.
+// ProbeSpec is a union: exactly one kind of probe. Heartbeat servers are probed
+// by MQTT; the others are for servers of any kind.
 type ProbeSpecApplyConfiguration struct {
-	// MQTT keeps a session on the server and pings it.
+	// MQTT keeps a session on the server and pings it: for Rollcall's own heartbeat servers.
 	MQTT *apiv1alpha1.MQTTProbe `json:"mqtt,omitempty"`
+	// HTTP asks with HTTP/1.1 requests.
+	HTTP *HTTPProbeApplyConfiguration `json:"http,omitempty"`
+	// GRPC asks the health service (grpc.health.v1).
+	GRPC *GRPCProbeApplyConfiguration `json:"grpc,omitempty"`
+	// TCP sends some bytes, and waits for others.
+	TCP *TCPProbeApplyConfiguration `json:"tcp,omitempty"`
 }
 
 // ProbeSpecApplyConfiguration constructs a declarative configuration of the ProbeSpec type for use with
@@ -26,5 +33,29 @@ func ProbeSpec() *ProbeSpecApplyConfiguration {
 // If called multiple times, the MQTT field is set to the value of the last call.
 func (b *ProbeSpecApplyConfiguration) WithMQTT(value apiv1alpha1.MQTTProbe) *ProbeSpecApplyConfiguration {
 	b.MQTT = &value
+	return b
+}
+
+// WithHTTP sets the HTTP field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HTTP field is set to the value of the last call.
+func (b *ProbeSpecApplyConfiguration) WithHTTP(value *HTTPProbeApplyConfiguration) *ProbeSpecApplyConfiguration {
+	b.HTTP = value
+	return b
+}
+
+// WithGRPC sets the GRPC field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the GRPC field is set to the value of the last call.
+func (b *ProbeSpecApplyConfiguration) WithGRPC(value *GRPCProbeApplyConfiguration) *ProbeSpecApplyConfiguration {
+	b.GRPC = value
+	return b
+}
+
+// WithTCP sets the TCP field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TCP field is set to the value of the last call.
+func (b *ProbeSpecApplyConfiguration) WithTCP(value *TCPProbeApplyConfiguration) *ProbeSpecApplyConfiguration {
+	b.TCP = value
 	return b
 }

@@ -15,6 +15,8 @@ import (
 // pod. It is good for a few seconds after RenewedAt was last seen to change: a
 // controller that is away severs nobody.
 type SeverOrderApplyConfiguration struct {
+	// Installation whose severer is asked, by its namespace.
+	Installation *string `json:"installation,omitempty"`
 	// Node that the pod runs on.
 	Node *string `json:"node,omitempty"`
 	// PodUID is which pod of spec.server's name is meant.
@@ -33,6 +35,14 @@ type SeverOrderApplyConfiguration struct {
 // apply.
 func SeverOrder() *SeverOrderApplyConfiguration {
 	return &SeverOrderApplyConfiguration{}
+}
+
+// WithInstallation sets the Installation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Installation field is set to the value of the last call.
+func (b *SeverOrderApplyConfiguration) WithInstallation(value string) *SeverOrderApplyConfiguration {
+	b.Installation = &value
+	return b
 }
 
 // WithNode sets the Node field in the declarative configuration to the given value
