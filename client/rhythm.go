@@ -77,7 +77,7 @@ func (r *rhythm) after(last time.Time, rnd *rand.Rand) time.Time {
 // ask is the interval to declare in CONNECT, in seconds. While a strategy still
 // searches it asks for the longest there is: the answer tells the server's limit.
 func (r *rhythm) ask() uint16 {
-	if _, settled := r.state.Settled(); r.adapts() && !(settled && r.interval > 0) {
+	if _, settled := r.state.Settled(); r.adapts() && (!settled || r.interval == 0) {
 		r.asked = math.MaxUint16
 	} else {
 		r.asked = seconds(r.silence())

@@ -11,8 +11,9 @@ const maxGone = 4096
 
 // Change is what a Watch tells of one client.
 type Change struct {
-	// Client is whose; empty: everybody who is online has been told by now.
-	// (Again after each connection to another server.)
+	// Client is whose; empty: everybody who is online has been told by now, again
+	// after each connection to another server. (Not of a Watch of one client: of
+	// that the first Change says whether it is online.)
 	Client string
 	// Online tells whether the client is here.
 	Online bool
@@ -37,8 +38,8 @@ type Change struct {
 type roll struct {
 	known map[string]known
 	gone  int // of those, offline
-	// named, between begin and the end of the telling of who is here, are those
-	// told. Nil: it is over.
+	// named, while a server tells who is here, are those told so far; nil: it
+	// does not.
 	named map[string]bool
 }
 
@@ -62,13 +63,18 @@ func (r *roll) take(client string, s wire.PresenceState, retained bool) []Change
 	if s.State != wire.StateOnline && s.State != wire.StateOffline {
 		return nil // of a later version
 	}
-	if r.named != nil {
+	if retained {
+		if r.named == nil { // a server tells anew by itself where it has missed something
+			r.begin()
+		}
 		r.named[client] = true
 	}
 	online := s.State == wire.StateOnline
-	k, ok := r.known[client]
-	if ok && (s.Revision == k.revision && online == k.online || !retained && s.Revision <= k.revision) {
-		return nil
+	if k, ok := r.known[client]; ok {
+		same := online == k.online && (s.Revision == k.revision || !online && retained)
+		if same || !retained && s.Revision <= k.revision {
+			return nil
+		}
 	}
 	r.learn(client, known{s.Revision, online})
 	return []Change{change(client, s)}
@@ -78,7 +84,7 @@ func (r *roll) take(client string, s wire.PresenceState, retained bool) []Change
 func (r *roll) complete(s wire.PresenceState) []Change {
 	var out []Change
 	for client, k := range r.known {
-		if k.online && !r.named[client] && r.named != nil {
+		if k.online && !r.named[client] {
 			out = append(out, Change{Client: client, Revision: s.Revision})
 			r.learn(client, known{s.Revision, false})
 		}

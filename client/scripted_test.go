@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -77,11 +79,23 @@ type scripted struct {
 	delay    time.Duration     // of every answer after CONNACK
 	delays   []time.Duration   // of the next ones, instead
 	puback   byte              // reason code
+	suback   byte              // 0x80 and more: of each filter
 	keep     uint16            // Server Keep Alive; 0: none
 	conns    map[net.Conn]*sync.Mutex
 	connects []*packets.Connect
 	pings    []time.Time
-	byes     []byte // reason codes of DISCONNECTs received
+	byes     []byte        // reason codes of DISCONNECTs received
+	held     time.Duration // the longest silence that the NAT on the way survives; 0: any
+	limit    int           // the longest interval in seconds that may be declared; 0: any
+	declared []declared
+	taken    []publication
+	filters  []string
+}
+
+// declared is an interval that a client has declared: in CONNECT, or later.
+type declared struct {
+	at      time.Time
+	seconds int
 }
 
 func server(address string, hints ...wire.ServerHint) *scripted {
@@ -107,6 +121,7 @@ func (s *scripted) serve(c net.Conn) {
 	writing := &sync.Mutex{}
 	s.mu.Lock()
 	s.connects = append(s.connects, connect)
+	s.declared = append(s.declared, declared{time.Now(), int(connect.KeepAlive)})
 	s.conns[c] = writing
 	refuse, raw, silent := s.refuse, s.raw, s.silent
 	ack := &packets.Connack{Properties: &packets.Properties{
@@ -136,12 +151,20 @@ func (s *scripted) serve(c net.Conn) {
 		_, _ = ack.WriteTo(c)
 		writing.Unlock()
 	}
+	last := time.Now()
+	forgotten := false // by the NAT
 	for {
 		p, err := packets.ReadPacket(c)
 		if err != nil {
 			return
 		}
 		s.mu.Lock()
+		forgotten = forgotten || s.held > 0 && time.Since(last) >= s.held
+		last = time.Now()
+		if forgotten {
+			s.mu.Unlock()
+			continue
+		}
 		mute, delay := s.mute || silent, s.delay
 		var answer packets.Packet
 		switch in := p.Content.(type) {
@@ -149,7 +172,26 @@ func (s *scripted) serve(c net.Conn) {
 			s.pings = append(s.pings, time.Now())
 			answer = &packets.Pingresp{}
 		case *packets.Publish:
-			answer = &packets.Puback{PacketID: in.PacketID, ReasonCode: s.puback, Properties: &packets.Properties{}}
+			code := s.puback
+			s.taken = append(s.taken, publication{time.Now(), in.Topic, in.Payload})
+			if n, err := strconv.Atoi(string(in.Payload)); in.Topic == wire.TopicKeepAlive && err == nil {
+				if s.limit > 0 && n > s.limit {
+					code = packets.PubackPayloadFormatInvalid
+				} else {
+					s.declared = append(s.declared, declared{time.Now(), n})
+				}
+			}
+			answer = &packets.Puback{PacketID: in.PacketID, ReasonCode: code, Properties: &packets.Properties{}}
+		case *packets.Subscribe:
+			suback := &packets.Suback{PacketID: in.PacketID, Properties: &packets.Properties{}}
+			for _, f := range in.Subscriptions {
+				s.filters = append(s.filters, f.Topic)
+				suback.Reasons = append(suback.Reasons, s.suback|f.QoS)
+			}
+			answer = suback
+		case *packets.Unsubscribe:
+			answer = &packets.Unsuback{PacketID: in.PacketID, Reasons: make([]byte, len(in.Topics)), Properties: &packets.Properties{}}
+			s.filters = slices.DeleteFunc(s.filters, func(f string) bool { return slices.Contains(in.Topics, f) })
 		case *packets.Disconnect:
 			s.byes = append(s.byes, in.ReasonCode)
 			s.mu.Unlock()
@@ -172,6 +214,20 @@ func (s *scripted) serve(c net.Conn) {
 		} else {
 			time.AfterFunc(delay, send)
 		}
+	}
+}
+
+// publish sends what a presence topic says.
+func (s *scripted) publish(client string, state wire.PresenceState, retain bool) {
+	payload, _ := json.Marshal(state)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, writing := range s.conns {
+		writing.Lock()
+		_, _ = (&packets.Publish{
+			Topic: wire.PresenceTopic("im", "android", client), Payload: payload, Retain: retain, Properties: &packets.Properties{},
+		}).WriteTo(c)
+		writing.Unlock()
 	}
 }
 
@@ -215,6 +271,12 @@ func (s *scripted) seen() (connects []*packets.Connect, pings []time.Time, byes 
 	return slices.Clone(s.connects), slices.Clone(s.pings), slices.Clone(s.byes)
 }
 
+func (s *scripted) subscribed() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.filters)
+}
+
 func (s *scripted) connected() int {
 	connects, _, _ := s.seen()
 	return len(connects)
@@ -256,6 +318,7 @@ func (w *world) start(t *testing.T, change func(*Config), servers ...string) *su
 		t.Fatal(err)
 	}
 	s.Client = c
+	t.Cleanup(func() { _ = c.Close() }) // where a test ends early
 	return s
 }
 

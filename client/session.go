@@ -74,7 +74,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		AuthHandler: noAuth{},
 		// Attempts and publications are bounded by their contexts.
 		PacketTimeout:     24 * time.Hour,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) { c.published(s, p.Packet); return true, nil }},
+		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) { c.published(p.Packet); return true, nil }},
 		OnClientError:     func(err error) { s.tell(s, broke{s.conn.cause(err)}) },
 		OnServerDisconnect: func(p *paho.Disconnect) {
 			g := guidanceOf(p.Properties.User, p.Properties.ServerReference)

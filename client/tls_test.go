@@ -27,12 +27,13 @@ func TestAClientOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Secure(files.Server(false))
-	dial := func(config *tls.Config, within time.Duration) (*client.Client, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), within)
-		defer cancel()
-		return client.Dial(ctx, client.Config{Servers: []string{s.Address}, Presence: "im/android", ClientID: "c", Interval: time.Second, TLS: config})
+	config := client.Config{
+		Servers: []string{s.Address}, Presence: "im/android", ClientID: "c", Interval: time.Second, AckTimeout: realAckTimeout,
+		TLS: files.Client(""),
 	}
-	c, err := dial(files.Client(""), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := client.Dial(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +43,19 @@ func TestAClientOverTLS(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	_, err = dial(&tls.Config{MinVersion: tls.VersionTLS12}, time.Second)
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
-		t.Errorf("a server that anybody could be: %v", err)
+
+	offline := make(chan client.Event, 100)
+	config.TLS, config.OnEvent = &tls.Config{MinVersion: tls.VersionTLS12}, func(e client.Event) { offline <- e }
+	c, err = client.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := <-offline; e.Kind != client.Offline {
+		t.Errorf("a server that anybody could be: %+v", e)
+	} else if _, ok := errors.AsType[*tls.CertificateVerificationError](e.Err); !ok {
+		t.Errorf("a server that anybody could be: %v", e.Err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }

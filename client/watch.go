@@ -19,8 +19,9 @@ import (
 // It needs the right to watch that Presence.
 //
 // It ends when ctx does, quietly; with ErrClosed when the client does; and with
-// a *Refusal when a server refuses it. A slow reader delays what it is told, and
-// no beats. A watch remembers a revision for each client that it has told of.
+// a *Refusal when a server refuses it. A slow reader delays no beats and no
+// server: of what it has not read yet it is told the latest of each client. A
+// watch remembers a revision for each client that it has told of.
 func (c *Client) Watch(ctx context.Context, presence, client string) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		w, err := newWatch(presence, client)
@@ -33,8 +34,8 @@ func (c *Client) Watch(ctx context.Context, presence, client string) iter.Seq2[C
 		c.report(wanted{w})
 		for {
 			select {
-			case m := <-w.messages:
-				for _, change := range w.take(m) {
+			case <-w.more:
+				for _, change := range w.unread() {
 					if !yield(change, nil) {
 						return
 					}
@@ -54,17 +55,17 @@ func (c *Client) Watch(ctx context.Context, presence, client string) iter.Seq2[C
 
 // watch is one Watch under way.
 type watch struct {
-	filter   string
-	client   string // empty: everybody
-	roll     *roll
-	messages chan message
-	refused  chan error    // cap 1
-	over     chan struct{} // closed when its reader has gone
-}
+	filter  string
+	client  string        // empty: everybody
+	refused chan error    // cap 1
+	more    chan struct{} // cap 1: there is something to read
 
-// message is a publication, or (a nil packet) that a server has been asked to
-// tell who is here.
-type message struct{ packet *paho.Publish }
+	mu   sync.Mutex
+	roll *roll
+	// queue is what the reader has not read, at most one of each client.
+	queue []Change
+	place map[string]int // in queue, by client
+}
 
 func newWatch(presence, client string) (*watch, error) {
 	namespace, name, err := wire.ParseUserName(presence)
@@ -78,23 +79,51 @@ func newWatch(presence, client string) (*watch, error) {
 		return nil, fmt.Errorf("watch: %q is no client's name", client)
 	}
 	return &watch{
-		filter: wire.PresenceTopic(namespace, name, level), client: client, roll: newRoll(),
-		messages: make(chan message), refused: make(chan error, 1), over: make(chan struct{}),
+		filter: wire.PresenceTopic(namespace, name, level), client: client,
+		refused: make(chan error, 1), more: make(chan struct{}, 1),
+		roll: newRoll(), place: map[string]int{},
 	}, nil
 }
 
-// take is the reader's.
-func (w *watch) take(m message) []Change {
-	if m.packet == nil {
-		w.roll.begin()
-		return nil
-	}
-	_, _, client, _ := wire.ParsePresenceTopic(m.packet.Topic)
+// begin takes that a server is asked to tell who is here.
+func (w *watch) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.roll.begin()
+}
+
+// take takes a server's message.
+func (w *watch) take(p *paho.Publish) {
+	_, _, client, _ := wire.ParsePresenceTopic(p.Topic)
 	var s wire.PresenceState
-	if err := json.Unmarshal(m.packet.Payload, &s); err != nil {
-		return nil // a will, say
+	if p.Properties != nil && p.Properties.User.Get(wire.PropWill) != "" || json.Unmarshal(p.Payload, &s) != nil {
+		return // a will, which the client's state has too
 	}
-	return w.roll.take(client, s, m.packet.Retain)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, change := range w.roll.take(client, s, p.Retain) {
+		if at, ok := w.place[change.Client]; ok {
+			w.queue[at] = change
+			continue
+		}
+		w.place[change.Client] = len(w.queue)
+		w.queue = append(w.queue, change)
+	}
+	if len(w.queue) > 0 {
+		select {
+		case w.more <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *watch) unread() []Change {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	q := w.queue
+	w.queue = nil
+	clear(w.place)
+	return q
 }
 
 // matches tells whether a topic is one that the watch has asked for.
@@ -107,15 +136,6 @@ func (w *watch) matches(topic string) bool {
 		return topic == w.filter
 	}
 	return client != "+" && wire.PresenceTopic(namespace, presence, "+") == w.filter
-}
-
-// hand gives the reader a message, unless it or the session is over.
-func (w *watch) hand(s *session, m message) {
-	select {
-	case w.messages <- m:
-	case <-w.over:
-	case <-s.life.Done():
-	}
 }
 
 // What a Watch asks the loop for.
@@ -143,7 +163,6 @@ func (w *watches) add(one *watch) {
 func (w *watches) remove(one *watch) (last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	close(one.over)
 	delete(w.set, one)
 	for other := range w.set {
 		if other.filter == one.filter {
@@ -168,11 +187,8 @@ func (w *watches) all() []*watch {
 func (c *Client) subscribe(s *session, w *watch) {
 	for _, other := range c.watches.all() {
 		if other.filter == w.filter {
-			other.hand(s, message{})
+			other.begin()
 		}
-	}
-	if s.life.Err() != nil {
-		return
 	}
 	err := s.subscribe(s.life, w.filter)
 	if err == nil || s.life.Err() != nil {
@@ -191,12 +207,11 @@ func (c *Client) unwatch(w *watch) {
 	}
 }
 
-// published takes a publication of a server, and returns when the watches have
-// taken it: the server sends no more than receiveMaximum before that.
-func (c *Client) published(s *session, p *paho.Publish) {
+// published takes a publication of a server.
+func (c *Client) published(p *paho.Publish) {
 	for _, w := range c.watches.all() {
 		if w.matches(p.Topic) {
-			w.hand(s, message{p})
+			w.take(p)
 		}
 	}
 }
