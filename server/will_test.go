@@ -14,7 +14,7 @@ import (
 // wills gives a client of im/quick a will.
 func wills(client, payload string) func(*paho.Connect) {
 	return func(c *paho.Connect) {
-		c.ClientID, c.Username, c.KeepAlive = client, "im/quick", 1
+		c.ClientID, c.Username, c.KeepAlive = client, "im/quick", 3 // a lease of 5 s
 		c.WillMessage = &paho.WillMessage{Topic: wire.PresenceTopic("im", "quick", client), Payload: []byte(payload), QoS: 1}
 	}
 }
@@ -48,7 +48,7 @@ func TestAWillIsPublishedWhenItsClientGoesOfflineAndNotBefore(t *testing.T) {
 			c.conn.Close()
 		}, []string{"adieu"}},
 		{"moves-without", func(c *v5) {
-			c = must(t, b.addr(), id("moves-without"), user("im/quick"), every(1))
+			c = must(t, b.addr(), id("moves-without"), user("im/quick"), every(3))
 			onlineBeating(t, b, "quick", "moves-without", c.conn)
 			c.conn.Close()
 		}, nil},
