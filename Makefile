@@ -19,17 +19,19 @@ ASSETS = echo "Looking for etcd and kube-apiserver" >&2 && go run ./hack/assets
 BUILD  = go run ./hack/build
 # The container engine that `make image` uses.
 ENGINE ?= docker
-IMAGE  ?= rollcall:dev
+IMAGE  ?= docker.io/rollcall-dev/rollcall:0.1.0
 # Arguments for `make demo`.
 ARGS   ?=
 # How long each part is away in `make failstatic`.
 FOR    ?= 5m
+# How often `make e2e-power` powers a node off.
+ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## This list.
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/rollcall, and whatever else cmd/ holds.
@@ -117,9 +119,25 @@ sim: ## The simulator's library against its bars, other judges beside it, and th
 	go test ./internal/sim -count 1 -run TestProperties -rapid.checks 1000
 
 .PHONY: image
-image: ## The container image. BASE_BUILD and BASE_RUN choose its base images.
-	$(ENGINE) build -t $(IMAGE) $(if $(BASE_BUILD),--build-arg BASE_BUILD=$(BASE_BUILD)) \
-		$(if $(BASE_RUN),--build-arg BASE_RUN=$(BASE_RUN)) .
+image: ## The container image, with the engine (ENGINE=docker), ko, or neither: then bin/rollcall-image.tar. Prints its size.
+	@if $(ENGINE) info >/dev/null 2>&1; then set -x; \
+		$(ENGINE) build -t $(IMAGE) $(if $(BASE_BUILD),--build-arg BASE_BUILD=$(BASE_BUILD)) \
+			$(if $(BASE_RUN),--build-arg BASE_RUN=$(BASE_RUN)) . && \
+		$(ENGINE) image inspect --format '$(IMAGE): {{.Size}} bytes' $(IMAGE); \
+	elif command -v ko >/dev/null; then set -x; \
+		KO_DOCKER_REPO=$${KO_DOCKER_REPO:-rollcall-dev} ko build --base-import-paths --tarball $(BIN)/rollcall-image.tar --push=false ./cmd/rollcall && \
+		ls -l $(BIN)/rollcall-image.tar; \
+	else \
+		go run ./hack/image -o $(BIN)/rollcall-image.tar -t $(IMAGE); \
+	fi
+
+.PHONY: e2e
+e2e: ## The end-to-end suite, on the cluster of KUBECONFIG or on a lab of its own (docs/e2e.md). ARGS="-loss 20s" is quicker.
+	hack/e2e '^TestFaults$$' $(ARGS)
+
+.PHONY: e2e-power
+e2e-power: ## Nodes are powered off 30 times (ROUNDS), and how long each took to be Dead is listed.
+	hack/e2e '^TestPower$$' -rounds $(ROUNDS) $(ARGS)
 
 .PHONY: clean
 clean: ## Removes what was built, but for the tools, etcd and kube-apiserver.
