@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+const (
+	// darkFor is how long a node is away: longer than Kubernetes needs to notice,
+	// which was 54 s.
+	darkFor = 65 * time.Second
+	// splitFor is shorter: Kubernetes does not notice at all.
+	splitFor = 40 * time.Second
+)
+
+// poweredOff powers off a server's node.
+func poweredOff(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	s.dark(victim.Spec.NodeName, victim.Name, darkFor, s.faults.PowerOff, s.faults.PowerOn)
+}
+
+// unplugged pulls the cable of a server's node.
+func unplugged(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	s.dark(victim.Spec.NodeName, victim.Name, darkFor, s.faults.Unplug, s.faults.Plug)
+}
+
+// splitOff cuts a server's node off from the other nodes; the control plane still
+// reaches it, so that Kubernetes sees nothing.
+func splitOff(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	s.dark(victim.Spec.NodeName, victim.Name, splitFor, s.faults.Split, func(ctx context.Context, _ string) error { return s.faults.Join(ctx) })
+}
+
+// dark takes a node away from the others, for so long, and gives it back.
+func (s *scene) dark(node, server string, length time.Duration, away, back func(context.Context, string) error) {
+	s.t.Helper()
+	if led := s.ledFrom(s.t.Context(), node); led != "" {
+		s.line.say("on it: %s leader", led)
+	}
+	s.begin()
+	s.must(away(s.t.Context(), node))
+	mend := s.undo(func() {
+		ctx, cancel := lasting(s.t)
+		defer cancel()
+		if err := back(ctx, node); err != nil {
+			s.t.Error(err)
+		}
+	})
+	s.line.say("nodes: DEAD 1 after %s", seconds(s.said(presences, nodes, time.Minute, row{"Dead": "1"})))
+	s.line.say("servers: DEAD 1 after %s", seconds(s.said(presences, servers, time.Minute, row{"Dead": "1"})))
+	s.movedAway(server, 90*time.Second)
+	s.lasts(length)
+	s.line.kubernetes("%s", s.unready(nodeReady, node))
+	s.only(node)
+	mend()
+	s.line.say("after it was back: nodes HEALTHY after %s", s.healthy(nodes))
+}
+
+// only checks that no other node was ever held dead.
+func (s *scene) only(node string) {
+	s.t.Helper()
+	for _, c := range s.world.line.since(s.began) {
+		if c.kind == presences && c.name == nodes && c.row["Dead"] != "0" && c.row["Dead"] != "1" {
+			s.t.Errorf("the fault is of %s alone, and the nodes' Presence said %v", node, c.row)
+			return
+		}
+	}
+}
+
+// lossy drops packets at a server's node. Nobody is to be held dead, and no client
+// offline; clients may leave a server that answers them late, and come back.
+func lossy(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	node := victim.Spec.NodeName
+	s.begin()
+	s.must(s.faults.Lose(t.Context(), node, 30))
+	heal := s.undo(func() {
+		ctx, cancel := lasting(t)
+		defer cancel()
+		if err := s.faults.Lose(ctx, node, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s.lasts(*lossFor)
+	s.never(nodes, "Dead")
+	s.never(servers, "Dead")
+	s.never(servers, "Overloaded")
+	s.noFailover()
+	s.saidOf(nodes, "Suspect", "Dead")
+	s.saidOfServers()
+	told, err := s.people.heard(t.Context(), sdkName, s.began)
+	s.must(err)
+	s.line.say("clients of the SDK left by themselves %d times", told["Moved late"]+told["Moved broken"])
+	s.line.kubernetes("%s", s.unready(nodeReady, node))
+	s.line.Fault = fmt.Sprintf("30 %% of the packets to a node are lost, for %s", *lossFor)
+	heal()
+}

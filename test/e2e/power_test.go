@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The bars of a power-off: from the moment of the fault to the status that says
+// Dead. They are figures for the table: a busy machine misses them without a fault.
+const (
+	powerBar       = 3 * time.Second
+	powerLeaderBar = 6 * time.Second
+)
+
+// powered is one power-off.
+type powered struct {
+	round  int
+	node   string
+	leader string // what led there, in words; empty: nothing
+	dead   time.Duration
+}
+
+func (p powered) bar() time.Duration {
+	if p.leader != "" {
+		return powerLeaderBar
+	}
+	return powerBar
+}
+
+// TestPower powers nodes off, one after the other, again and again, and lists how
+// long each took to be Dead.
+func TestPower(t *testing.T) {
+	if *rounds == 0 {
+		t.Skip("no power-offs were asked for: `make e2e-power`")
+	}
+	w := givenCluster(t)
+	w.needFaults(t)
+	w.install(t)
+	w.settle(t)
+	var all []powered
+	for round := 1; round <= *rounds && !t.Failed(); round++ {
+		list := w.nodes(t)
+		// Not the clients' node: whether they are wrongly held offline is looked at too.
+		node := list[1+round%(len(list)-1)].Name
+		w.scene(t, fmt.Sprintf("power off %d", round), func(t *testing.T, s *scene) {
+			all = append(all, s.powerOff(t, round, node))
+		})
+	}
+	var b strings.Builder
+	b.WriteString("| round | node | a leader was on it | Dead after | bar |\n|---|---|---|---|---|\n")
+	missed := 0
+	for _, p := range all {
+		verdict := ""
+		if p.dead > p.bar() {
+			missed, verdict = missed+1, " **missed**"
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s | %.2f s | %.0f s%s |\n", p.round, p.node, p.leader, p.dead.Seconds(), p.bar().Seconds(), verdict)
+	}
+	fmt.Fprintf(&b, "\n%d power-offs, %d of them Dead within the bar.\n", len(all), len(all)-missed)
+	publish(t, "power", b.String())
+	if len(all) < *rounds {
+		t.Errorf("only %d of %d power-offs were made", len(all), *rounds)
+	}
+}
+
+func (s *scene) powerOff(t *testing.T, round int, node string) powered {
+	p := powered{round: round, node: node, leader: s.ledFrom(t.Context(), node)}
+	s.begin()
+	s.must(s.faults.PowerOff(t.Context(), node))
+	on := s.undo(func() {
+		ctx, cancel := lasting(t)
+		defer cancel()
+		if err := s.faults.PowerOn(ctx, node); err != nil {
+			t.Error(err)
+		}
+	})
+	p.dead = s.said(presences, nodes, time.Minute, row{"Dead": "1"})
+	s.line.say("DEAD 1 after %.2f s", p.dead.Seconds())
+	s.only(node)
+	on()
+	return p
+}

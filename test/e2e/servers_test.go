@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rollcall-dev/rollcall/test/e2e/fault"
+)
+
+// stoppedFor is how long a server stays stopped: its liveness probe would have the
+// process killed after 60 s, which is another fault.
+const stoppedFor = 40 * time.Second
+
+// servers and nodes are the two Presences that an installation makes itself.
+const servers, nodes = "servers", "nodes"
+
+// stopped stops a server's process, whose sockets go on accepting.
+func stopped(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	s.begin()
+	s.signal(t, victim, "STOP")
+	resume := s.undo(func() { s.signal(t, victim, "CONT") })
+	s.line.say("OVERLOADED 1 after %s", seconds(s.said(presences, servers, time.Minute, row{"Overloaded": "1"})))
+	s.movedAway(victim.Name, time.Minute)
+	s.lasts(stoppedFor)
+	s.podWas(victim.Name)
+	resume()
+	s.line.say("after it went on: HEALTHY again after %s", s.healthy(servers))
+}
+
+// killed kills a server's process; the kubelet starts it anew.
+func killed(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	before := restarts(victim)
+	s.begin()
+	s.signal(t, victim, "KILL")
+	s.await(victim.Name+" to be started anew", time.Minute, func() (bool, error) {
+		r := s.world.line.says(podReady, victim.Name)
+		return r["Restarts"] == fmt.Sprint(before+1) && r["Ready"] == "true", fmt.Errorf("it is %v", r)
+	})
+	s.mend()
+	s.await("everybody to be online", time.Minute, func() (bool, error) {
+		n := s.witness.on("")
+		return n == s.people.count, fmt.Errorf("%d are", n)
+	})
+	s.line.say("everybody online again after %s", seconds(time.Since(s.began)))
+	s.saidOfServers()
+	s.line.kubernetes("%s", s.unready(podReady, victim.Name))
+}
+
+// starved leaves a server 1 ms of CPU time in each second.
+func starved(t *testing.T, s *scene) {
+	s.needFaults(t)
+	victim := s.victim(t)
+	id := container(t, victim)
+	s.begin()
+	s.must(fault.Quota(t.Context(), s.faults, victim.Spec.NodeName, id, 1000))
+	feed := s.undo(func() {
+		ctx, cancel := lasting(t)
+		defer cancel()
+		s.must(fault.Quota(ctx, s.faults, victim.Spec.NodeName, id, 0))
+	})
+	s.line.say("OVERLOADED 1 after %s", seconds(s.said(presences, servers, 2*time.Minute, row{"Overloaded": "1"})))
+	s.movedAway(victim.Name, 2*time.Minute)
+	s.podWas(victim.Name)
+	feed()
+	s.line.say("after it had its CPU again: HEALTHY after %s", s.healthy(servers))
+}
+
+// upgraded replaces every server, one after the other.
+func upgraded(t *testing.T, s *scene) {
+	args := append([]string{"upgrade", release, s.root + "/charts/rollcall", "--namespace", namespace, "--reuse-values", "--timeout", "10m",
+		"--set-string", fmt.Sprintf("server.podAnnotations.example\\.com/upgraded=%d", time.Now().Unix())}, imageValues(t)...)
+	s.begin()
+	_, err := s.run(t.Context(), "", s.helm, args...)
+	s.must(err)
+	took := s.await("every server to be replaced", 6*time.Minute, func() (bool, error) {
+		set, err := s.kube.AppsV1().StatefulSets(namespace).Get(t.Context(), release+"-server", metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		st := set.Status
+		return st.ObservedGeneration >= set.Generation && st.UpdatedReplicas == *set.Spec.Replicas && st.AvailableReplicas == *set.Spec.Replicas &&
+			st.CurrentRevision == st.UpdateRevision, fmt.Errorf("the StatefulSet says %+v", st)
+	})
+	s.mend()
+	s.line.say("all three replaced after %s", seconds(took))
+	s.saidOfServers()
+	told, err := s.people.heard(t.Context(), sdkName, s.began)
+	s.must(err)
+	s.line.say("clients of the SDK moved %d times, %d as told", told["Moved"], told["Moved directed"])
+	s.line.kubernetes("the same, and connections end with their pods")
+}
+
+// healthy waits until a Presence says so, and says how long after mending.
+func (s *scene) healthy(presence string) string {
+	s.t.Helper()
+	s.await(presence+" to be healthy", 2*time.Minute, func() (bool, error) {
+		r := s.world.line.says(presences, presence)
+		return r["Healthy"] == "True" && r["Ready"] == "True", fmt.Errorf("it says %v", r)
+	})
+	return seconds(time.Since(s.mended))
+}
+
+// lasts waits until the fault is so old.
+func (s *scene) lasts(d time.Duration) {
+	s.t.Helper()
+	s.must(pause(s.t.Context(), d-time.Since(s.began)))
+}
+
+// undo mends the fault once: when it is called, or when the case ends early.
+func (s *scene) undo(mend func()) func() {
+	done := false
+	once := func() {
+		if !done {
+			done = true
+			mend()
+			s.mend()
+		}
+	}
+	s.t.Cleanup(once)
+	return once
+}
+
+// podWas notes what Kubernetes's own readiness knew of a server.
+func (s *scene) podWas(name string) { s.line.kubernetes("%s", s.unready(podReady, name)) }
+
+// unready says when a node or a pod turned not ready.
+func (s *scene) unready(kind, name string) string {
+	at := s.world.line.first(s.began, kind, name, func(r row) bool { return r["Ready"] != "True" && r["Ready"] != "true" })
+	what := map[string]string{nodeReady: "the node", podReady: "the pod (httpGet, every 2 s, 3 failures)"}[kind]
+	if at.IsZero() {
+		return what + " stayed Ready"
+	}
+	return fmt.Sprintf("%s turned not Ready after %s", what, seconds(at.Sub(s.began)))
+}
+
+// saidOfServers notes every kind of trouble that the servers' Presence told.
+func (s *scene) saidOfServers() { s.saidOf(servers, "Suspect", "Overloaded", "Dead") }
+
+func (s *scene) saidOf(presence string, columns ...string) {
+	quiet := true
+	for _, column := range columns {
+		at := s.world.line.first(s.began, presences, presence, func(r row) bool { return r[column] != "" && r[column] != "0" })
+		if !at.IsZero() {
+			quiet = false
+			s.line.say("%s: %s after %s", presence, column, seconds(at.Sub(s.began)))
+		}
+	}
+	if quiet {
+		s.line.say("%s: nobody %v", presence, columns)
+	}
+}

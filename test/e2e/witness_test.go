@@ -1,0 +1,181 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
+)
+
+// witness follows what etcd holds of the clients: where each is, and who was ever
+// declared offline. It comes to etcd by `kubectl port-forward`, one for each
+// member, begun again whenever it ends.
+type witness struct {
+	store  *store.Store
+	ending context.CancelFunc
+	group  sync.WaitGroup
+
+	mu sync.Mutex
+	at map[string]store.Session // by client
+	// offline are declarations of clients that should be here, gaps the times at
+	// which some changes may have been missed.
+	offline []declaration
+	gaps    []time.Time
+}
+
+type declaration struct {
+	at     time.Time
+	client string
+	store.Session
+}
+
+func (w *world) watchSessions(ctx context.Context) (*witness, error) {
+	config, err := w.etcdTLS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members, err := w.part(ctx, "etcd")
+	if err != nil {
+		return nil, err
+	}
+	if len(members) == 0 {
+		return nil, errors.New("there is no etcd to watch")
+	}
+	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
+	v := &witness{at: map[string]store.Session{}, ending: stop}
+	var endpoints []string
+	for i := range members {
+		port, err := freePort()
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		endpoints = append(endpoints, fmt.Sprintf("https://localhost:%d", port))
+		v.group.Go(func() { w.forward(forwarding, members[i].Name, port) })
+	}
+	opening, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if v.store, err = store.Open(opening, store.Config{Endpoints: endpoints, TLS: config}); err != nil {
+		stop()
+		return nil, fmt.Errorf("opening etcd through kubectl port-forward: %w", err)
+	}
+	events, err := v.store.WatchSessions(forwarding, 0)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	v.group.Go(func() { v.read(events) })
+	return v, nil
+}
+
+func (v *witness) close() {
+	v.ending()
+	_ = v.store.Close()
+	v.group.Wait()
+}
+
+// etcdTLS is that of Rollcall's own parts.
+func (w *world) etcdTLS(ctx context.Context) (*tls.Config, error) {
+	secret, err := w.kube.CoreV1().Secrets(namespace).Get(ctx, release+"-etcd-client", metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(secret.Data["ca.crt"]) {
+		return nil, fmt.Errorf("secret %s has no authority", secret.Name)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// forward leads a local port to a member until ctx ends.
+func (w *world) forward(ctx context.Context, pod string, port int) {
+	for ctx.Err() == nil {
+		p, err := w.spawner.Start(exec.Command(w.kubectl, "port-forward", "--namespace", namespace, "--address", "127.0.0.1",
+			"pod/"+pod, fmt.Sprintf("%d:2379", port)))
+		if err != nil {
+			return // the spawner is closed
+		}
+		select {
+		case <-ctx.Done():
+			p.Kill()
+		case <-p.Done():
+			_ = pause(ctx, time.Second)
+		}
+	}
+}
+
+func (v *witness) read(events <-chan store.SessionEvents) {
+	for e := range events {
+		v.mu.Lock()
+		if e.Gap {
+			v.gaps = append(v.gaps, time.Now())
+		}
+		for _, c := range e.Changes {
+			if c.Key.Namespace != peopleNamespace || c.Key.Presence != peoplePresence {
+				continue
+			}
+			if c.Session == nil {
+				delete(v.at, c.Key.Client)
+				continue
+			}
+			v.at[c.Key.Client] = *c.Session
+			if c.Session.Offline {
+				v.offline = append(v.offline, declaration{time.Now(), c.Key.Client, *c.Session})
+			}
+		}
+		v.mu.Unlock()
+	}
+}
+
+// on counts the clients that a server holds; "" counts those of all.
+func (v *witness) on(server string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := 0
+	for _, s := range v.at {
+		if !s.Offline && (server == "" || s.Server == namespace+"/"+server) {
+			n++
+		}
+	}
+	return n
+}
+
+// declared are those who were declared offline from a time on, in words.
+func (v *witness) declared(from time.Time) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var l []string
+	for _, d := range v.offline {
+		if !d.at.Before(from) {
+			l = append(l, fmt.Sprintf("%s at +%.1fs: on %s, last seen %s, declared %s, interval %d ms", d.client, d.at.Sub(from).Seconds(),
+				strings.TrimPrefix(d.Server, namespace+"/"), clock(d.LastSeen), clock(d.Since), d.Interval))
+		}
+	}
+	return l
+}
+
+func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format("15:04:05.000") }
