@@ -65,6 +65,8 @@ func (e *Evidence) Judge(l Limits, prev Judgement, now time.Time) Judgement {
 	switch {
 	case s.hung > 0:
 		return enter(wire.BandHung, "oldest unanswered %s %.2fs old, acknowledged by the kernel", s.what, s.hung.Seconds())
+	case e.turned >= turnedAway && !rough:
+		return enter(wire.BandHung, "new connections are not taken, while its kernel goes on with those that there are")
 	case e.refused && len(e.links) == 0:
 		if e.broken >= 2 {
 			return enter(wire.BandRefused, "connections are closed before they are answered")
@@ -83,6 +85,9 @@ func (e *Evidence) Judge(l Limits, prev Judgement, now time.Time) Judgement {
 	if e.lates >= slowAnswers && lately && lateFor >= l.Window {
 		if rough {
 			return enter(wire.BandLossy, "answers late for %.2fs, on a path that loses packets", lateFor.Seconds())
+		}
+		if e.wrong != "" {
+			return enter(wire.BandSlow, "no answer for %.2fs was as it should be: %s", lateFor.Seconds(), e.wrong)
 		}
 		return enter(wire.BandSlow, "every answer for %.2fs took longer than %v", lateFor.Seconds(), l.AnswerTime)
 	}
@@ -112,6 +117,10 @@ func (e *Evidence) Judge(l Limits, prev Judgement, now time.Time) Judgement {
 // slowAnswers is how many late answers in a row make a server slow: with fewer,
 // one burst of the path would do.
 const slowAnswers = 3
+
+// turnedAway is how many attempts in a row mean that newcomers are not taken:
+// each has sent its SYN twice.
+const turnedAway = 2
 
 // silent is how long the worst connection has been without answers, HungAfter
 // at least, by what the kernel says of it; zero: no connection has.
@@ -163,8 +172,11 @@ func (e *Evidence) rough(now time.Time) bool {
 }
 
 func (k Kind) String() string {
-	if k == Connect {
+	switch k {
+	case Connect:
 		return "CONNECT"
+	case Request:
+		return "request"
 	}
 	return "ping"
 }

@@ -30,6 +30,7 @@ const (
 	Connect Kind = iota // CONNECT, answered by CONNACK
 	Ping                // PINGREQ, answered by PINGRESP
 	Beat                // PUBLISH of a beat with QoS 1, answered by PUBACK
+	Request             // what a service of any kind is asked; no CONNECT precedes it
 )
 
 // Kernel is the word of the kernels at both ends on one connection.
@@ -107,6 +108,11 @@ type Evidence struct {
 	broken  int
 	// local is set while attempts fail on this machine.
 	local bool
+	// turned counts attempts in a row to make a second connection that failed while
+	// the kernel there went on with the first.
+	turned int
+	// wrong is the last answer that was not as it should be; empty: none since one was.
+	wrong string
 }
 
 // NewEvidence begins at now, with nothing seen.
@@ -122,6 +128,7 @@ func (e *Evidence) Dialed(id int, began, now time.Time, r DialResult, k Kernel) 
 	switch r {
 	case DialConnected:
 		e.refused = false
+		e.turned = 0
 		e.sign(now)
 		l := &link{id: id, kernel: k, progress: now}
 		if k.Disturbance > 0 {
@@ -180,7 +187,7 @@ func (e *Evidence) Answered(id int, kind Kind, packet uint16, limit time.Duratio
 	l.pending = slices.Delete(l.pending, i, i+1)
 	e.broken = 0
 	e.sign(now)
-	if kind == Connect {
+	if kind == Connect || kind == Request {
 		l.connected = true
 	}
 	took := now.Sub(q.sent)
@@ -188,7 +195,7 @@ func (e *Evidence) Answered(id int, kind Kind, packet uint16, limit time.Duratio
 		return took, true
 	}
 	if took <= limit {
-		e.inTime, e.lates = now, 0
+		e.inTime, e.lates, e.wrong = now, 0, ""
 	} else {
 		e.late = now
 		e.lates++
@@ -199,6 +206,21 @@ func (e *Evidence) Answered(id int, kind Kind, packet uint16, limit time.Duratio
 	e.answers = append(e.answers, answer{now, took})
 	return took, true
 }
+
+// Wrong records an answer that is not as it should be: it is as good as one that
+// is late, however soon it comes.
+func (e *Evidence) Wrong(id int, kind Kind, what string, now time.Time) (time.Duration, bool) {
+	took, ok := e.Answered(id, kind, 0, -1, now)
+	if ok {
+		e.wrong = what
+	}
+	return took, ok
+}
+
+// TurnedAway records an attempt at another connection that failed while the
+// kernel there goes on with one that exists: the path is good, and newcomers are
+// not taken, as where the queue of those to be accepted is full.
+func (e *Evidence) TurnedAway() { e.turned++ }
 
 // Sampled records the kernel's word on a connection.
 func (e *Evidence) Sampled(id int, k Kernel, now time.Time) {
@@ -245,6 +267,9 @@ func (e *Evidence) Troubled(id int, d time.Duration, now time.Time) bool {
 	since := l.unacked()
 	return !since.IsZero() && now.Sub(latest(since, l.progress, e.stall)) >= d
 }
+
+// Reached is how long ago the machine last gave any sign.
+func (e *Evidence) Reached(now time.Time) time.Duration { return now.Sub(e.reached) }
 
 // Oldest is how long ago the oldest unanswered question of a connection was
 // asked; zero: none is unanswered.

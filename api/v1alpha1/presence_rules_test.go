@@ -15,7 +15,7 @@ const (
 	msgSelector    = "servers.selector must not be empty: name a label of the server pods, such as matchLabels: {app: broker}"
 	msgOperator    = ".selector.matchExpressions: the operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	msgPort        = "servers.port must be a container port: its name (at most 15 of a-z, 0-9 and -, with a letter) or its number, from 1 to 65535"
-	msgProbe       = "exactly one kind of probe must be set, such as servers.probe: {mqtt: {}}"
+	msgProbe       = "exactly one kind of probe must be set: one of mqtt, http, grpc and tcp, such as servers.probe: {http: {path: /healthz}}"
 	msgAnswerTime  = "overload.answerTime must be a duration from 10ms to 60s, such as 500ms"
 	msgWindow      = "overload.window must be a duration from 200ms to 5m, such as 1s"
 	msgRecovery    = "overload.recovery must be a duration from 1s to 1h, such as 5s"
@@ -91,7 +91,7 @@ var presenceRules = []struct {
 	{"severing more than 100000 a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: Paced, clientsPerSecond: 100001}}}`, []refusal{{"spec.servers.failover.sever.clientsPerSecond", "should be less than or equal to 100000"}}},
 	{"a pace of more than 100000 a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {clientsPerSecond: 100001}}`, []refusal{{"spec.servers.failover.clientsPerSecond", "should be less than or equal to 100000"}}},
 
-	{"a taint for dead nodes is refused", `nodes: {onDead: {mode: Taint}}`, []refusal{{"spec.nodes.onDead.mode", `supported values: "Advise", "Off"`}}},
+	{"a taint for dead nodes is accepted", `nodes: {onDead: {mode: Taint}}`, nil},
 
 	{"an interval may be fixed", `clients: {interval: {min: 30s, max: 30s}}`, nil},
 	{"the longest interval is what MQTT can say", `clients: {interval: {max: 18h}}`, nil},

@@ -61,7 +61,7 @@ type HTTPProbe struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=7
-	// +kubebuilder:validation:items:Pattern=`^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self.all(c, c.matches('^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$'))",message="probe.http.codes must be status codes or ranges of them, such as 200 or 200-399"
 	// +listType=set
 	// +optional
 	Codes []string `json:"codes,omitempty"`
