@@ -53,8 +53,10 @@ type Config struct {
 type Keeper struct {
 	cfg      Config
 	declared prometheus.Counter
-	// seen is what was found of each loss. Only the goroutine of Run touches it.
+	// seen is what was found of each loss, and mute when a server last may have
+	// served clients without a lease. Only the goroutine of Run touches them.
 	seen map[loss]*finding
+	mute time.Time
 	// rewound is when the store last turned out to have lost history, in
 	// nanoseconds of the Unix epoch; 0: never.
 	rewound atomic.Int64
@@ -139,14 +141,18 @@ func (k *Keeper) losses(r *judge.Result) map[loss]time.Time {
 	defer func() {
 		// While the store was away, or since it has lost history, a client may have
 		// come to another server that could not say so yet: it needs one more beat.
-		from := later(r.World.StoreBack, k.lastRewind())
+		// So while a server that may serve is cut off from the store.
+		from := later(later(r.World.StoreBack, k.lastRewind()), k.mute)
 		for l, since := range all {
 			all[l] = later(since, from)
 		}
 	}()
 	for server, s := range r.Servers {
-		_, exists := r.Pod(server)
+		pod, exists := r.Pod(server)
 		v := verdictOn(r, server)
+		if exists && !s.Live && !pod.Terminating && v.MayServe() {
+			k.mute = k.cfg.Now()
+		}
 		switch {
 		case s.Live:
 			for incarnation, at := range k.cfg.Book.Former(server) {

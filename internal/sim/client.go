@@ -410,8 +410,9 @@ func (c *client) failed(server int32) {
 }
 
 // declareOffline is a verdict on the client, which is there: a false one, unless
-// it could not reach every server that there is for the whole of its lease.
-// (Observers don't stand where clients do: it may have been sent where it can't go.)
+// it could not reach every server that there is for the whole of its lease
+// (observers don't stand where clients do: it may have been sent where it can't
+// go), or there was none that was well and took clients.
 func (c *client) declareOffline(by int) {
 	c.offline = true
 	w := c.w
@@ -419,7 +420,7 @@ func (c *client) declareOffline(by int) {
 		w.etcd.publish(func(b *book) { b.putBeat(int(c.node), int(c.half), false, by) })
 		return
 	}
-	cut := w.now-w.healed < c.cfg.lease
+	cut := w.now-w.healed < c.cfg.lease || w.out.forsaken(c.cfg.lease)
 	for _, s := range w.servers {
 		cut = cut || !s.dead && (w.cut(c.place, s.place) || w.cut(s.place, c.place))
 	}

@@ -42,6 +42,7 @@ type controller struct {
 	fleet          []plan.Server
 	active         []plan.Active
 	orphans        map[int]time.Time // lives that are lost, since when
+	mute           time.Time         // when a server last was well and without a lease
 	swept          time.Duration
 	shedAt         map[int]time.Duration
 }
@@ -65,7 +66,7 @@ func (c *controller) begin() {
 	c.book, c.inbox, c.reading, c.judging = newBook(c), nil, false, false
 	c.started, c.filled, c.away, c.long, c.back = c.clock(), c.w.now, -1, false, time.Time{}
 	c.servers, c.nodes, c.memory = verdict.Judgement{}, verdict.Judgement{}, plan.Memory{}
-	c.orphans, c.shedAt = map[int]time.Time{}, map[int]time.Duration{}
+	c.orphans, c.mute, c.shedAt = map[int]time.Time{}, time.Time{}, map[int]time.Duration{}
 	w := c.w
 	if w.now > 0 { // a snapshot of what is in the store
 		for i := range w.servers {

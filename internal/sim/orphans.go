@@ -22,6 +22,12 @@ func (c *controller) keepOrphans() {
 	c.swept = c.w.now
 	brake := c.servers.Brake.Or(c.nodes.Brake)
 	for i, s := range c.w.servers {
+		e := &c.book.servers[i]
+		if v := c.servers.Verdicts[s.name]; !c.book.known[i].live && v.MayServe() && !e.Starting && !e.Terminating {
+			c.mute = c.clock() // it may hold clients, and can't say so
+		}
+	}
+	for i, s := range c.w.servers {
 		k := &c.book.known[i]
 		if k.live && len(c.w.lives[i]) < 2 {
 			continue
@@ -36,6 +42,9 @@ func (c *controller) keepOrphans() {
 			if !ok {
 				since = c.clock()
 				c.orphans[life] = since
+			}
+			if since.Before(c.mute) {
+				since = c.mute
 			}
 			c.sweep(i, life, since, brake)
 		}

@@ -80,7 +80,8 @@ type outcome struct {
 	offline, wrongOffline       int
 	moves, twice                int
 	peak                        float64
-	serving                     int // servers that take clients
+	serving                     int           // servers that take clients
+	unserved                    time.Duration // when there last was none
 	out                         []bool
 	changed                     time.Duration // when a fault last began or ended
 	brakes                      int
@@ -92,7 +93,7 @@ type outcome struct {
 
 func newOutcome(w *world) *outcome {
 	return &outcome{
-		w: w, rivals: map[string]*tally{}, own: newTally(), serving: w.set.Servers, out: make([]bool, w.set.Servers), changed: -time.Hour,
+		w: w, rivals: map[string]*tally{}, own: newTally(), serving: w.set.Servers, out: make([]bool, w.set.Servers), changed: -time.Hour, unserved: -time.Hour,
 		inbreach: map[string]bool{},
 	}
 }
@@ -138,6 +139,9 @@ func (o *outcome) broken(kind kindOf, subject int) bool {
 
 // recount finds how many servers take clients.
 func (o *outcome) recount() {
+	if o.serving == 0 {
+		o.unserved = o.w.now
+	}
 	o.serving = 0
 	for i := range o.w.servers {
 		if !o.out[i] && !slices.ContainsFunc(o.faults, func(f *fault) bool { return f.kind == kindServer && f.subject == i && f.end < 0 }) {
@@ -188,6 +192,12 @@ func (o *outcome) moved(c *client, to *server) {
 			return
 		}
 	}
+}
+
+// forsaken tells whether there was no server for a client at some time of its
+// lease: none that was well and took clients.
+func (o *outcome) forsaken(lease time.Duration) bool {
+	return o.serving == 0 || o.w.now-o.unserved < lease
 }
 
 func (o *outcome) falseOffline(*client) {

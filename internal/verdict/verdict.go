@@ -97,6 +97,12 @@ type Verdict struct {
 // Bad tells whether the state is one that calls for action on a server or node.
 func (s State) Bad() bool { return s == Overloaded || s == Dead }
 
+// MayServe tells whether a server may well be serving clients: somebody speaks
+// for it, and nothing proves that it is in trouble.
+func (v Verdict) MayServe() bool {
+	return (v.State == Alive || v.State == Suspect) && !v.Held.Bad()
+}
+
 // Lease says what etcd says of a server's record.
 type Lease string
 
