@@ -73,11 +73,17 @@ func etcdLost(t *testing.T, s *scene) {
 		return err == nil && len(members) == 0, fmt.Errorf("%d are left: %w", len(members), err)
 	})
 	s.must(pause(t.Context(), etcdAwayFor))
-	if r := s.world.line.first(all, presences, servers, func(r row) bool { return r["Ready"] == "False" }); !r.IsZero() {
-		s.line.say("all members: READY False after %s", seconds(r.Sub(all)))
+	if at := s.world.line.first(all, presences, servers, func(r row) bool { return r["Ready"] == "False" }); at.IsZero() {
+		s.line.say("all members: nothing new while they were away, for nobody leads and nobody writes")
+	} else {
+		s.line.say("all members: READY False after %s", seconds(at.Sub(all)))
 	}
 	back()
-	s.line.say("HEALTHY again %s after all were wanted again", s.healthy(servers))
+	s.await("a leader", 2*time.Minute, func() (bool, error) {
+		_, err := s.leader(t.Context())
+		return err == nil, err
+	})
+	s.line.say("a controller led again %s after they were wanted again", seconds(time.Since(s.mended)))
 	s.began = one
 	s.noFailover()
 	s.line.kubernetes("-")

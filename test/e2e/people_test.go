@@ -23,7 +23,9 @@ const (
 
 	sdkName, sdkClients         = "crowd", 960
 	mosquittoName, mosquittos   = "mosquitto", 40
+	patientName, patients       = "patient", 500
 	sdkInterval, mosquittoAlive = 5, 10 // seconds
+	patientAlive                = 60
 )
 
 // people are the pods of clients.

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/test/e2e/fault"
 )
 
@@ -30,6 +31,26 @@ func stopped(t *testing.T, s *scene) {
 	s.podWas(victim.Name)
 	resume()
 	s.line.say("after it went on: HEALTHY again after %s", s.healthy(servers))
+}
+
+// severed stops a server that has clients which would wait for a minute before they
+// looked elsewhere, where the severer runs.
+func severed(t *testing.T, s *scene) {
+	s.needFaults(t)
+	s.must(s.upgrade("agent.sever.enabled=true", "--wait"))
+	s.must(s.policy(t.Context(), func(f *v1alpha1.FailoverPolicy) { f.Sever.Mode = v1alpha1.SeverPaced }))
+	s.must(s.people.come(t.Context(), s.home(t), mosquittoPod(patientName, patients, patientAlive)))
+	s.must(s.allReady(t.Context()))
+	victim := s.victim(t)
+	s.line.say("%d clients of %d on it", s.witness.on(victim.Name), s.people.count)
+	s.begin()
+	s.signal(t, victim, "STOP")
+	resume := s.undo(func() { s.signal(t, victim, "CONT") })
+	s.line.say("OVERLOADED 1 after %s", seconds(s.said(presences, servers, time.Minute, row{"Overloaded": "1"})))
+	s.movedAway(victim.Name, stoppedFor)
+	resume()
+	s.line.say("after it went on: HEALTHY again after %s", s.healthy(servers))
+	s.line.kubernetes("established connections stay")
 }
 
 // killed kills a server's process; the kubelet starts it anew.
@@ -74,11 +95,8 @@ func starved(t *testing.T, s *scene) {
 
 // upgraded replaces every server, one after the other.
 func upgraded(t *testing.T, s *scene) {
-	args := append([]string{"upgrade", release, s.root + "/charts/rollcall", "--namespace", namespace, "--reuse-values", "--timeout", "10m",
-		"--set-string", fmt.Sprintf("server.podAnnotations.example\\.com/upgraded=%d", time.Now().Unix())}, imageValues(t)...)
 	s.begin()
-	_, err := s.run(t.Context(), "", s.helm, args...)
-	s.must(err)
+	s.must(s.upgrade("server.podAnnotations.upgraded=yes"))
 	took := s.await("every server to be replaced", 6*time.Minute, func() (bool, error) {
 		set, err := s.kube.AppsV1().StatefulSets(namespace).Get(t.Context(), release+"-server", metav1.GetOptions{})
 		if err != nil {
@@ -95,6 +113,14 @@ func upgraded(t *testing.T, s *scene) {
 	s.must(err)
 	s.line.say("clients of the SDK moved %d times, %d as told", told["Moved"], told["Moved directed"])
 	s.line.kubernetes("the same, and connections end with their pods")
+}
+
+// upgrade sets one more value of the release.
+func (s *scene) upgrade(value string, flags ...string) error {
+	args := append([]string{"upgrade", release, s.root + "/charts/rollcall", "--namespace", namespace, "--reuse-values", "--timeout", "10m",
+		"--set", value}, imageValues(s.t)...)
+	_, err := s.run(s.t.Context(), "", s.helm, append(args, flags...)...)
+	return err
 }
 
 // healthy waits until a Presence says so, and says how long after mending.

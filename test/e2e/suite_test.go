@@ -33,6 +33,8 @@ func TestFaults(t *testing.T) {
 		{"a node is split from the others", splitOff},
 		{"30 % of the packets to a node are lost", lossy},
 		{"a node is powered off", poweredOff},
+		// The last one: its clients stay.
+		{"a server is stopped, with severing", severed},
 	} {
 		w.scene(t, c.name, c.fault)
 		if t.Context().Err() != nil {
@@ -53,7 +55,7 @@ func (w *world) settle(t *testing.T) {
 	if err := w.allReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.automatic(t.Context()); err != nil {
+	if err := w.policy(t.Context(), func(f *v1alpha1.FailoverPolicy) { f.Mode = v1alpha1.ModeAutomatic }); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -71,14 +73,14 @@ func (w *world) settle(t *testing.T) {
 	t.Logf("%d clients are here", w.people.count)
 }
 
-// automatic lets Rollcall move clients.
-func (w *world) automatic(ctx context.Context) error {
+// policy changes what is done about servers that don't answer.
+func (w *world) policy(ctx context.Context, change func(*v1alpha1.FailoverPolicy)) error {
 	var p v1alpha1.Presence
 	if err := w.api.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "servers"}, &p); err != nil {
 		return err
 	}
 	old := p.DeepCopy()
-	p.Spec.Servers.Failover.Mode = v1alpha1.ModeAutomatic
+	change(&p.Spec.Servers.Failover)
 	return w.api.Patch(ctx, &p, client.MergeFrom(old))
 }
 

@@ -19,15 +19,16 @@ import (
 )
 
 // witness follows what etcd holds of the clients: where each is, and who was ever
-// declared offline. It comes to etcd by `kubectl port-forward`, one for each
-// member, begun again whenever it ends.
+// declared offline. It listens to every member by itself, so that none which is
+// cut off keeps it from knowing, through `kubectl port-forward`, begun again
+// whenever it ends.
 type witness struct {
-	store  *store.Store
+	stores []*store.Store
 	ending context.CancelFunc
 	group  sync.WaitGroup
 
 	mu sync.Mutex
-	at map[string]store.Session // by client
+	at map[string]store.KeyedSession // by client; the latest that any member told
 	// offline are declarations of clients that should be here, gaps the times at
 	// which some changes may have been missed.
 	offline []declaration
@@ -53,35 +54,37 @@ func (w *world) watchSessions(ctx context.Context) (*witness, error) {
 		return nil, errors.New("there is no etcd to watch")
 	}
 	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
-	v := &witness{at: map[string]store.Session{}, ending: stop}
-	var endpoints []string
+	v := &witness{at: map[string]store.KeyedSession{}, ending: stop}
+	opening, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	for i := range members {
 		port, err := freePort()
 		if err != nil {
-			stop()
+			v.close()
 			return nil, err
 		}
-		endpoints = append(endpoints, fmt.Sprintf("https://localhost:%d", port))
 		v.group.Go(func() { w.forward(forwarding, members[i].Name, port) })
+		member, err := store.Open(opening, store.Config{Endpoints: []string{fmt.Sprintf("https://localhost:%d", port)}, TLS: config})
+		if err != nil {
+			v.close()
+			return nil, fmt.Errorf("opening %s through kubectl port-forward: %w", members[i].Name, err)
+		}
+		v.stores = append(v.stores, member)
+		events, err := member.WatchSessions(forwarding, 0)
+		if err != nil {
+			v.close()
+			return nil, err
+		}
+		v.group.Go(func() { v.read(events) })
 	}
-	opening, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if v.store, err = store.Open(opening, store.Config{Endpoints: endpoints, TLS: config}); err != nil {
-		stop()
-		return nil, fmt.Errorf("opening etcd through kubectl port-forward: %w", err)
-	}
-	events, err := v.store.WatchSessions(forwarding, 0)
-	if err != nil {
-		stop()
-		return nil, err
-	}
-	v.group.Go(func() { v.read(events) })
 	return v, nil
 }
 
 func (v *witness) close() {
 	v.ending()
-	_ = v.store.Close()
+	for _, s := range v.stores {
+		_ = s.Close()
+	}
 	v.group.Wait()
 }
 
@@ -138,12 +141,11 @@ func (v *witness) read(events <-chan store.SessionEvents) {
 			if c.Key.Namespace != peopleNamespace || c.Key.Presence != peoplePresence {
 				continue
 			}
-			if c.Session == nil {
-				delete(v.at, c.Key.Client)
-				continue
+			if c.Revision <= v.at[c.Key.Client].Revision {
+				continue // another member has told it
 			}
-			v.at[c.Key.Client] = *c.Session
-			if c.Session.Offline {
+			v.at[c.Key.Client] = c
+			if c.Session != nil && c.Session.Offline {
 				v.offline = append(v.offline, declaration{time.Now(), c.Key.Client, *c.Session})
 			}
 		}
@@ -157,7 +159,7 @@ func (v *witness) on(server string) int {
 	defer v.mu.Unlock()
 	n := 0
 	for _, s := range v.at {
-		if !s.Offline && (server == "" || s.Server == namespace+"/"+server) {
+		if s.Session != nil && !s.Session.Offline && (server == "" || s.Session.Server == namespace+"/"+server) {
 			n++
 		}
 	}
