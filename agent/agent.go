@@ -68,6 +68,10 @@ type Target struct {
 	AnswerTime, Window time.Duration
 	Observers          int
 	Presence           string // "namespace/name"
+	// Question is how it is asked, where it is not a heartbeat server.
+	Question string
+	// Foreign: its Presence is not in the installation's namespace.
+	Foreign bool
 }
 
 // GossipConfig is how this agent takes part in gossip.
@@ -176,6 +180,8 @@ func New(cfg Config) (*Agent, error) {
 		},
 		Observe: func(t probe.Target, o wire.Observation) { a.board.Observe(t.Server, t.Limits.AnswerTime, o) },
 		Forget:  a.board.Forget,
+		Way:     way,
+		Phase:   func(server string, every time.Duration) time.Duration { return phaseOf(cfg.Node, server, every) },
 	})
 	err = cfg.Registerer.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "rollcall_agent_stalls_total",

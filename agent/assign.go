@@ -54,10 +54,12 @@ func assign(me, namespace string, c Cluster, known func(node string) bool) assig
 		}
 	}
 	for _, s := range c.Servers() {
-		if strings.HasPrefix(s.Presence, namespace+"/") {
+		ours := strings.HasPrefix(s.Presence, namespace+"/")
+		if ours && s.Question == "" {
 			a.places = append(a.places, report.Place{Server: s.Name, Address: s.Address, Own: s.Node == me})
 		}
 		if s.Node != me && mine(s.Name, s.Node, s.Observers) {
+			s.Foreign = !ours
 			a.servers = append(a.servers, s)
 		}
 	}
@@ -94,6 +96,7 @@ func targets(servers []Target) []probe.Target {
 	for _, s := range servers {
 		all = append(all, probe.Target{
 			Server: s.Name, Address: s.Address, Limits: probe.Limits{AnswerTime: s.AnswerTime, Window: s.Window},
+			Question: s.Question, Observers: s.Observers, Foreign: s.Foreign,
 		})
 	}
 	return all

@@ -33,7 +33,9 @@ func TestAssign(t *testing.T) {
 			Observers: 3, Presence: "rc/servers",
 		})
 	}
-	c.servers = append(c.servers, Target{Name: "im/chat-0", Node: "n0", Address: "10.2.1.0:9000", Observers: 2, Presence: "im/chat"})
+	c.servers = append(c.servers,
+		Target{Name: "im/chat-0", Node: "n0", Address: "10.2.1.0:9000", Observers: 2, Presence: "im/chat"},
+		Target{Name: "rc/web-0", Node: "n1", Address: "10.2.1.1:8080", Observers: 1, Presence: "rc/web", Question: "{}"})
 
 	observers, reporting := map[string][]string{}, map[string][]string{}
 	zones := map[string]map[string]bool{}
@@ -42,6 +44,9 @@ func TestAssign(t *testing.T) {
 		for _, s := range a.servers {
 			if s.Node == n.Name {
 				t.Errorf("%s probes %s, which is on it", n.Name, s.Name)
+			}
+			if s.Foreign != (s.Presence == "im/chat") {
+				t.Errorf("%s belongs to others: %v", s.Name, s.Foreign)
 			}
 			observers[s.Name] = append(observers[s.Name], n.Name)
 		}

@@ -90,6 +90,7 @@ func target(p *v1alpha1.Presence, pod *corev1.Pod, zones map[string]string) (Tar
 		Window:     cmp.Or(o.Window.Duration, defaultWindow),
 		Observers:  cmp.Or(int(o.Observers), defaultObservers),
 		Presence:   p.Namespace + "/" + p.Name,
+		Question:   question(p.Spec.Servers.Probe),
 	}, true
 }
 

@@ -72,9 +72,9 @@ func TestCompose(t *testing.T) {
 		nodes:  []Node{{"n1", "z1", "10.0.0.1"}, {"n2", "z2", "1.2.3.4"}, {"n3", "", ""}},
 		agents: []Peer{{"n1", "[fd00::1]:7946"}, {"n2", "10.1.0.2:7946"}},
 		servers: []Target{
-			{"im/chat-0", "n3", "", "10.2.0.7:9000", 500 * time.Millisecond, time.Second, 3, "im/chat"},
-			{"rc/s-0", "n1", "z1", "10.2.0.0:1883", 300 * time.Millisecond, 2 * time.Second, 5, "rc/servers"},
-			{"rc/s-1", "n2", "z2", "10.2.0.1:1883", 300 * time.Millisecond, 2 * time.Second, 5, "rc/servers"},
+			{"im/chat-0", "n3", "", "10.2.0.7:9000", 500 * time.Millisecond, time.Second, 3, "im/chat", "", false},
+			{"rc/s-0", "n1", "z1", "10.2.0.0:1883", 300 * time.Millisecond, 2 * time.Second, 5, "rc/servers", "", false},
+			{"rc/s-1", "n2", "z2", "10.2.0.1:1883", 300 * time.Millisecond, 2 * time.Second, 5, "rc/servers", "", false},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {

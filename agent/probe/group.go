@@ -2,6 +2,8 @@ package probe
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
@@ -12,6 +14,12 @@ type Target struct {
 	Server, Address string
 	// Limits of the server's Presence.
 	Limits Limits
+	// Question is how it is asked, for GroupConfig.Way; empty: as a heartbeat server.
+	Question string
+	// Observers is how many ask it; matters with a Question.
+	Observers int
+	// Foreign: it belongs to others, who must not see the credential of Config.Token.
+	Foreign bool
 }
 
 // Group keeps a prober on each of some servers. It belongs to one goroutine.
@@ -20,7 +28,8 @@ type Group struct {
 	running map[string]*running
 }
 
-// GroupConfig is what a Group is made of; every field is needed.
+// GroupConfig is what a Group is made of; Way and Phase are needed where
+// services of any kind are probed, the rest always.
 type GroupConfig struct {
 	// Prober is what all have in common: Server, Address, Limits and Observe are
 	// filled in.
@@ -29,6 +38,9 @@ type GroupConfig struct {
 	// Forget when a server is not probed any more.
 	Observe func(Target, wire.Observation)
 	Forget  func(server string)
+	// Way makes of a target's Question what asks it, Phase says when in each turn.
+	Way   func(Target) (Way, error)
+	Phase func(server string, every time.Duration) time.Duration
 }
 
 // running is a prober at work.
@@ -65,12 +77,9 @@ func (g *Group) Probe(ctx context.Context, targets []Target) {
 }
 
 func (g *Group) begin(ctx context.Context, t Target) {
-	cfg := g.cfg.Prober
-	cfg.Server, cfg.Address, cfg.Limits = t.Server, t.Address, t.Limits
-	cfg.Observe = func(o wire.Observation) { g.cfg.Observe(t, o) }
-	p, err := New(cfg)
+	p, err := g.prober(t)
 	if err != nil {
-		cfg.Logger.Error("Server cannot be probed", "server", t.Server, "error", err)
+		g.cfg.Prober.Logger.Error("Server cannot be probed", "server", t.Server, "error", err)
 		return
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -79,9 +88,37 @@ func (g *Group) begin(ctx context.Context, t Target) {
 	go func() {
 		defer close(r.done)
 		if err := p.Run(ctx); err != nil {
-			cfg.Logger.Error("Prober ended", "server", t.Server, "error", err)
+			g.cfg.Prober.Logger.Error("Prober ended", "server", t.Server, "error", err)
 		}
 	}()
+}
+
+// prober for a heartbeat server, or for a service.
+func (g *Group) prober(t Target) (interface {
+	Run(ctx context.Context) error
+}, error) {
+	cfg := g.cfg.Prober
+	observe := func(o wire.Observation) { g.cfg.Observe(t, o) }
+	if t.Question == "" {
+		cfg.Server, cfg.Address, cfg.Limits, cfg.Observe = t.Server, t.Address, t.Limits, observe
+		if t.Foreign {
+			cfg.Token, cfg.TLS = func(context.Context) (string, error) { return "", nil }, nil
+		}
+		return New(cfg)
+	}
+	if g.cfg.Way == nil || g.cfg.Phase == nil {
+		return nil, errors.New("only heartbeat servers are probed from here")
+	}
+	w, err := g.cfg.Way(t)
+	if err != nil {
+		return nil, err
+	}
+	every := ServiceEvery(t.Observers)
+	return NewService(ServiceConfig{
+		Server: t.Server, Address: t.Address, Limits: t.Limits, Way: w,
+		Every: every, Phase: g.cfg.Phase(t.Server, every),
+		Observe: observe, Stall: cfg.Stall, Logger: cfg.Logger, Metrics: cfg.Metrics,
+	})
 }
 
 // Close ends all probers, and forgets nothing.
