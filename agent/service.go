@@ -17,7 +17,7 @@ import (
 // question is how a server that is not Rollcall's own is asked, as its Presence
 // has it, in a form that can be compared; empty: as a heartbeat server is.
 func question(spec v1alpha1.ProbeSpec) string {
-	if spec.HTTP == nil && spec.GRPC == nil && spec.TCP == nil {
+	if spec.Heartbeats() {
 		return ""
 	}
 	b, err := json.Marshal(spec)

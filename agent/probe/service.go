@@ -81,6 +81,7 @@ type ServiceProber struct {
 
 	evidence  *Evidence
 	judgement Judgement
+	well      bool  // it has answered in time, some time
 	made      int   // connections, so far
 	kept      *line // nil: none
 	fresh     []*line
@@ -386,11 +387,12 @@ func (p *ServiceProber) judge(now time.Time, asked bool) {
 		p.cfg.Metrics.bands.WithLabelValues(string(j.Band)).Inc()
 		p.cfg.Logger.Info("Probe band changed", "server", p.cfg.Server, "from", before, "to", j.Band, "detail", j.Detail)
 	}
+	p.well = p.well || j.Band == wire.BandOK
 	if j.Band == "" || !asked && j.Band == before {
 		return
 	}
 	p.cfg.Observe(wire.Observation{
-		Band: j.Band, Since: j.Since, Detail: j.Detail, Address: p.cfg.Address,
+		Band: j.Band, Since: j.Since, Detail: j.Detail, Address: p.cfg.Address, Answered: p.well,
 		Answer: p.evidence.Median(max(p.cfg.Limits.Window, 2*p.cfg.Every), now).Microseconds(),
 	})
 }

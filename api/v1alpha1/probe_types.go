@@ -19,6 +19,10 @@ type ProbeSpec struct {
 	TCP *TCPProbe `json:"tcp,omitempty"`
 }
 
+// Heartbeats tells whether the servers are Rollcall's own heartbeat servers; any
+// other is judged, and nobody is moved from it.
+func (p *ProbeSpec) Heartbeats() bool { return p.HTTP == nil && p.GRPC == nil && p.TCP == nil }
+
 // MQTTProbe has no settings yet.
 type MQTTProbe struct{}
 

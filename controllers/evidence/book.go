@@ -275,6 +275,7 @@ func (b *Book) Observations(server string, assigned []verdict.Observer) []verdic
 			Seen:        said.seen,
 			Booted:      b.authors[o.Name].since,
 			Incarnation: said.Incarnation,
+			Answered:    said.Answered,
 			Healthy:     said.Health == 0,
 			Online:      b.online(o.Name),
 			Answer:      time.Duration(said.Answer) * time.Microsecond,

@@ -39,6 +39,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 		assigned := j.observers.assign(p.Name, on, int(spec.Overload.Observers))
 		ev = append(ev, verdict.ServerEvidence{
 			Name: p.Name, Incarnation: s.Record.Incarnation, Zone: zone, Node: on,
+			Service:  !spec.Probe.Heartbeats(),
 			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
 			Assigned: assigned, Observations: j.cfg.Book.Observations(p.Name, assigned),
 			Lease: s.Lease(), NodeState: r.Nodes.Verdicts[on].State,
@@ -128,7 +129,9 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 	one := plan.Server{
 		Name: p.Name, Incarnation: s.Record.Incarnation,
 		Sessions: s.Record.Total(), Capacity: s.Record.Capacity,
-		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused,
+		// Clients of servers that are not Rollcall's own are counted nowhere, so
+		// that nothing could be paced: these are judged only.
+		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused || ev.Service,
 		QueueDelay: queueDelay(s), Answer: answer(ev.Observations),
 	}
 	if s.Live {

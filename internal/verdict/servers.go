@@ -102,8 +102,11 @@ func (j *serverJudge) judge(e *ServerEvidence, last Verdict, known bool) Verdict
 // warm. A server that it first meets later must answer first, as must every
 // new incarnation.
 func (j *serverJudge) answered(e *ServerEvidence, incarnation string, last Verdict, known bool) bool {
+	if e.Service && slices.ContainsFunc(e.Observations, func(o Observation) bool { return o.Answered }) {
+		return true
+	}
 	if !known {
-		return !j.w.Warm && !e.Starting
+		return !j.w.Warm && !e.Starting && !e.Service
 	}
 	same := last.Incarnation == "" || last.Incarnation == incarnation
 	return same && last.Answered

@@ -149,6 +149,9 @@ type Observation struct {
 	Booted time.Time
 	// Incarnation that the observer spoke to last; empty: none yet.
 	Incarnation string
+	// Answered: the observer has had an answer in time from it before; of a
+	// Service only.
+	Answered bool
 	// Healthy is false when the observer's own health is poor: it does not count.
 	Healthy bool
 	// Online is false when the observer itself is not: it does not count.
@@ -167,6 +170,10 @@ type ServerEvidence struct {
 	// ones have been deleted; Paused ones are exempt by annotation. None of
 	// them is ever acted on.
 	Starting, Terminating, Paused bool
+	// Service: it is not one of Rollcall's own servers: it has no record, and may be
+	// asked what it never answers. Only an observer that it has answered before
+	// makes lateness of its silence.
+	Service bool
 	// Assigned are the observers that should be watching.
 	Assigned     []Observer
 	Observations []Observation

@@ -145,6 +145,9 @@ type Observation struct {
 	Since time.Time `json:"since"`
 	// Address is what was probed.
 	Address string `json:"address,omitempty"`
+	// Answered: it has answered this observer in time before; only of services that
+	// are not Rollcall's own, which may be asked what they never answer.
+	Answered bool `json:"answered,omitempty"`
 	// Incarnation that answered last, where one did.
 	Incarnation string `json:"incarnation,omitempty"`
 	// Answer is the median answer time of the last window, in microseconds.
