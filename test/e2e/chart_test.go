@@ -39,7 +39,8 @@ func (w *world) refused(t *testing.T) {
 		{"one address for all servers", []string{"--namespace", "elsewhere", "--set", "server.advertise=mqtt.example.com:8883"}, "it must lead to one of them"},
 		{"cert-manager where there is none", []string{"--namespace", "elsewhere", "--set", "certificates.provider=certManager"}, "install cert-manager first"},
 		{"a second installation in the namespace", []string{"--namespace", namespace, "--set", "crds.enabled=false"}, "a namespace holds one"},
-		{"CRDs that are another's", []string{"--namespace", "elsewhere"}, "set crds.enabled=false to share them"},
+		{"a second default installation", []string{"--namespace", "elsewhere"}, "set installation.default=false and crds.enabled=false"},
+		{"CRDs that are another's", []string{"--namespace", "elsewhere", "--set", "installation.default=false"}, "set crds.enabled=false to share them"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			out, err := w.run(t.Context(), "", w.helm, append([]string{"install", "another", chart, "--create-namespace", "--wait=hookOnly"}, c.args...)...)

@@ -1,10 +1,15 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
 // The bars of a power-off: from the moment of the fault to the status that says
@@ -27,6 +32,27 @@ func (p powered) bar() time.Duration {
 		return powerLeaderBar
 	}
 	return powerBar
+}
+
+// heardDead tells when the nodes' Presence first says that one is dead, as a watch
+// of it is told.
+func (s *scene) heardDead(t *testing.T) <-chan time.Time {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	events, err := s.api.Watch(ctx, &v1alpha1.PresenceList{}, client.InNamespace(namespace), client.MatchingFields{"metadata.name": nodes})
+	s.must(err)
+	heard := make(chan time.Time, 1)
+	go func() {
+		defer events.Stop()
+		for e := range events.ResultChan() {
+			if p, ok := e.Object.(*v1alpha1.Presence); ok && p.Status.Counts.Dead > 0 {
+				heard <- time.Now()
+				return
+			}
+		}
+	}()
+	return heard
 }
 
 // TestPower powers nodes off, one after the other, again and again, and lists how
@@ -67,6 +93,7 @@ func TestPower(t *testing.T) {
 
 func (s *scene) powerOff(t *testing.T, round int, node string) powered {
 	p := powered{round: round, node: node, leader: s.ledFrom(t.Context(), node)}
+	dead := s.heardDead(t)
 	s.begin()
 	s.must(s.faults.PowerOff(t.Context(), node))
 	on := s.undo(func() {
@@ -76,7 +103,14 @@ func (s *scene) powerOff(t *testing.T, round int, node string) powered {
 			t.Error(err)
 		}
 	})
-	p.dead = s.said(presences, nodes, time.Minute, row{"Dead": "1"})
+	select {
+	case at := <-dead:
+		p.dead = at.Sub(s.began)
+	case <-t.Context().Done():
+		t.Fatal(t.Context().Err())
+	case <-time.After(time.Minute):
+		t.Fatalf("%s was not Dead within a minute", node)
+	}
 	s.line.say("DEAD 1 after %.2f s", p.dead.Seconds())
 	s.only(node)
 	on()

@@ -37,7 +37,7 @@ type world struct {
 	root          string
 	config        *rest.Config
 	kube          kubernetes.Interface
-	api           client.Client
+	api           client.WithWatch
 	helm, kubectl string
 	spawner       *process.Spawner
 
@@ -70,7 +70,9 @@ func newWorld(ctx context.Context) (*world, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	if w.api, err = client.New(w.config, client.Options{Scheme: scheme}); err != nil {
+	unlimited := rest.CopyConfig(w.config)
+	unlimited.Timeout = 0 // a watch lasts
+	if w.api, err = client.NewWithWatch(unlimited, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
 	}
 	for _, p := range []struct {
