@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -40,6 +41,7 @@ import (
 	"github.com/rollcall-dev/rollcall/controllers/lead"
 	"github.com/rollcall-dev/rollcall/controllers/orphans"
 	"github.com/rollcall-dev/rollcall/controllers/presence"
+	"github.com/rollcall-dev/rollcall/controllers/quarantine"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
 	"github.com/rollcall-dev/rollcall/controllers/sessions"
 	"github.com/rollcall-dev/rollcall/internal/store"
@@ -109,6 +111,7 @@ type Controllers struct {
 	opener   *failover.Opener
 	follower *failover.Follower
 	gate     *gate.Gate
+	warden   *quarantine.Warden
 	presence *presence.Reconciler
 	orphans  *orphans.Keeper
 	retry    *retry.Retrier
@@ -177,7 +180,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "defaultPresence", "watch")
+		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "taint", "defaultPresence", "watch")
 	if err != nil {
 		return err
 	}
@@ -243,6 +246,7 @@ func kinds(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	m.Add(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), meta.RESTScopeRoot)
 	m.Add(v1alpha1.GroupVersion.WithKind("Presence"), meta.RESTScopeNamespace)
 	m.Add(v1alpha1.GroupVersion.WithKind("Failover"), meta.RESTScopeNamespace)
 	return m, nil

@@ -23,6 +23,7 @@ import (
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/controllers/judge"
 	"github.com/rollcall-dev/rollcall/controllers/presence"
+	"github.com/rollcall-dev/rollcall/controllers/quarantine"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
 	"github.com/rollcall-dev/rollcall/internal/plan"
 )
@@ -46,8 +47,12 @@ func (c *Controllers) makeReconcilers() error {
 	c.opener = &failover.Opener{
 		Client: api, Live: c.manager.GetAPIReader(), Ledger: c.ledger, Follower: c.follower, Retry: c.retry, Logger: c.cfg.Logger, Metrics: metrics,
 	}
+	c.warden = &quarantine.Warden{
+		Client: api, Live: c.manager.GetAPIReader(), Installation: c.cfg.Namespace, Recorder: recorder, Retry: c.retry,
+		Logger: c.cfg.Logger, Now: c.book.Now, Go: c.background.Go, Touch: c.book.Touch,
+	}
 	c.presence = &presence.Reconciler{
-		Client: api, Seat: c.seat, Last: c.judge.Last, Kick: c.presences.kick, Recorder: recorder,
+		Client: api, Seat: c.seat, Last: c.judge.Last, Kick: c.presences.kick, Evacuations: c.warden.Report, Recorder: recorder,
 		Retry: c.retry, Logger: c.cfg.Logger, Now: c.book.Now,
 	}
 	err = builder.ControllerManagedBy(c.manager).Named("failover").For(&v1alpha1.Failover{}).
@@ -161,6 +166,7 @@ func (c *Controllers) publish(r *judge.Result) {
 		}
 	}
 	c.gate.Keep(t, r)
+	c.warden.Keep(t, r)
 	c.presence.Announce(t, r)
 	failovers, err := c.ledger.All(t.Context, "")
 	if err != nil {
@@ -219,7 +225,8 @@ func podChanged(before, after any) bool {
 }
 
 func nodeChanged(before, after any) bool {
-	return !maps.Equal(before.(*corev1.Node).Labels, after.(*corev1.Node).Labels)
+	a, b := before.(*corev1.Node), after.(*corev1.Node)
+	return judge.MachineOf(a) != judge.MachineOf(b) || !maps.Equal(a.Labels, b.Labels)
 }
 
 // slimPod keeps what is looked at of a pod: there may be many thousands.
@@ -252,6 +259,12 @@ func slimNode(o any) (any, error) {
 		return o, nil
 	}
 	slim := &corev1.Node{TypeMeta: n.TypeMeta, ObjectMeta: n.ObjectMeta}
-	slim.ManagedFields, slim.Annotations = nil, nil
+	slim.ManagedFields, slim.Annotations = nil, map[string]string{}
+	for _, key := range []string{v1alpha1.PausedAnnotation, v1alpha1.TaintedByAnnotation} {
+		if v, ok := n.Annotations[key]; ok {
+			slim.Annotations[key] = v
+		}
+	}
+	slim.Spec.Taints = n.Spec.Taints
 	return slim, nil
 }

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -280,12 +281,18 @@ func (w *world) hear(s *server, band wire.Band, from ...string) {
 // controller runs a replica until the test ends, or stop is called.
 func (w *world) controller(id string) (c *Controllers, stop func()) {
 	w.t.Helper()
+	return w.controllerAs(id, w.cp.AdminConfig())
+}
+
+// controllerAs is the same, with other rights.
+func (w *world) controllerAs(id string, config *rest.Config) (c *Controllers, stop func()) {
+	w.t.Helper()
 	level := slog.LevelWarn
 	if testing.Verbose() {
 		level = slog.LevelInfo
 	}
 	c, err := New(Config{
-		Store: w.open(), RestConfig: w.cp.AdminConfig(), Namespace: w.namespace, ID: id,
+		Store: w.open(), RestConfig: config, Namespace: w.namespace, ID: id,
 		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("replica", id),
 		Registerer: prometheus.NewRegistry(),
 	})

@@ -16,6 +16,8 @@ type Result struct {
 	World verdict.World
 	// Nodes is the judgement on all nodes, whatever Presences select.
 	Nodes verdict.Judgement
+	// Machines are all nodes there are, by name: read it only.
+	Machines map[string]Machine
 	// Populations by the names of their Presences.
 	Populations map[types.NamespacedName]*Population
 	// Servers is what is known of every server by its record.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,7 @@ import (
 type roster struct {
 	populations []population
 	nodes       map[string]node
+	machines    map[string]Machine // likewise, for others to read
 	// candidates are all nodes, which may watch others.
 	candidates []verdict.Candidate
 	pods       map[string]bool // every pod that a Presence of ours selects, "namespace/pod"
@@ -62,6 +64,34 @@ type Pod struct {
 type node struct {
 	name, zone string
 	labels     labels.Set
+	machine    Machine
+}
+
+// Machine is what matters here of a node's taints and annotations.
+type Machine struct {
+	// Tainted is when the taint was put on that marks dead nodes; zero: it is not
+	// there, or not known. HasTaint tells which.
+	HasTaint bool
+	Tainted  time.Time
+	// TaintedBy is the installation that did, by TaintedByAnnotation.
+	TaintedBy string
+	// Paused: exempt by annotation.
+	Paused bool
+}
+
+// MachineOf is what matters here of a node.
+func MachineOf(n *corev1.Node) Machine {
+	m := Machine{TaintedBy: n.Annotations[v1alpha1.TaintedByAnnotation]}
+	_, m.Paused = n.Annotations[v1alpha1.PausedAnnotation]
+	for _, t := range n.Spec.Taints {
+		if t.Key == v1alpha1.UnreachableTaint && t.Effect == corev1.TaintEffectNoExecute {
+			m.HasTaint = true
+			if t.TimeAdded != nil {
+				m.Tainted = t.TimeAdded.Time
+			}
+		}
+	}
+	return m
 }
 
 // Subject of a Presence, as status.subject names it.
@@ -79,14 +109,15 @@ func Subject(p *v1alpha1.Presence) string {
 // enrol reads the caches. What belongs to another installation is not judged; it
 // only counts where two Presences select the same servers.
 func enrol(ctx context.Context, cache client.Reader, ours v1alpha1.Installation) (*roster, error) {
-	r := &roster{nodes: map[string]node{}, pods: map[string]bool{}, taken: map[string]bool{}}
+	r := &roster{nodes: map[string]node{}, machines: map[string]Machine{}, pods: map[string]bool{}, taken: map[string]bool{}}
 	var nodes corev1.NodeList
 	if err := cache.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	for i := range nodes.Items {
 		n := &nodes.Items[i]
-		r.nodes[n.Name] = node{n.Name, n.Labels[corev1.LabelTopologyZone], n.Labels}
+		r.nodes[n.Name] = node{n.Name, n.Labels[corev1.LabelTopologyZone], n.Labels, MachineOf(n)}
+		r.machines[n.Name] = r.nodes[n.Name].machine
 		r.candidates = append(r.candidates, verdict.Candidate{
 			Observer: verdict.Observer{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone]},
 		})

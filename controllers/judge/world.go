@@ -43,7 +43,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 		pods:        map[string]Pod{},
 	}
 	j.nodes = j.judgeNodes(r.World)
-	r.Nodes = j.nodes
+	r.Nodes, r.Machines = j.nodes, j.roster.machines
 	for _, p := range j.roster.populations {
 		pop := &Population{Presence: p.presence, Subject: p.subject, Refused: p.refused, Why: p.why, Pods: p.pods}
 		key := client.ObjectKeyFromObject(p.presence)

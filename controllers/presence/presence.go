@@ -37,9 +37,12 @@ type Reconciler struct {
 	// Kick makes the reconciler look at a Presence soon.
 	Kick     func(types.NamespacedName)
 	Recorder events.EventRecorder
-	Retry    *retry.Retrier
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// Evacuations are those of the tainted nodes of a Presence, and why none is
+	// tainted that should be.
+	Evacuations func(types.NamespacedName) (all []v1alpha1.Evacuation, blocked string)
+	Retry       *retry.Retrier
+	Logger      *slog.Logger
+	Now         func() time.Time
 
 	mu      sync.Mutex
 	written map[types.NamespacedName]written
@@ -63,7 +66,7 @@ type written struct {
 func (r *Reconciler) Announce(t *lead.Tenure, result *judge.Result) {
 	for key, p := range result.Populations {
 		last, known := r.last(t, key, p)
-		if _, never := due(last, Status(last, result.World, p)); !never || !known {
+		if _, never := due(last, r.status(key, last, result, p)); !never || !known {
 			r.Kick(key)
 		}
 		r.report(p, result)
@@ -80,6 +83,16 @@ func (r *Reconciler) last(t *lead.Tenure, key types.NamespacedName, p *judge.Pop
 		return w.status, true
 	}
 	return p.Presence.Status, false
+}
+
+// status is what there is to say now, on top of what was said last.
+func (r *Reconciler) status(key types.NamespacedName, last v1alpha1.PresenceStatus, result *judge.Result, p *judge.Population) v1alpha1.PresenceStatus {
+	s := Status(last, result.World, p)
+	if p.Subject == v1alpha1.SubjectNodes && p.Refused == "" {
+		all, blocked := r.Evacuations(key)
+		evacuated(&s, last.Evacuations, all, blocked, result)
+	}
+	return s
 }
 
 // Reconcile writes the status of one Presence if it is due, and this process leads.
@@ -103,7 +116,7 @@ func (r *Reconciler) Reconcile(_ context.Context, req reconcile.Request) (reconc
 		}
 		last = fresh.Status
 	}
-	status, now := Status(last, result.World, p), r.Now()
+	status, now := r.status(req.NamespacedName, last, result, p), r.Now()
 	r.mu.Lock()
 	was := r.written[req.NamespacedName]
 	r.mu.Unlock()
@@ -173,6 +186,14 @@ func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1
 	}
 	for _, m := range s.NotAlive {
 		status.WithNotAlive(ac.MemberStatus().WithName(m.Name).WithState(m.State).WithSince(m.Since).WithMessage(m.Message))
+	}
+	for _, e := range s.Evacuations {
+		a := ac.Evacuation().WithNode(e.Node).WithTaintedAt(e.TaintedAt).WithPods(e.Pods).WithElsewhere(e.Elsewhere)
+		a.UntaintedAt, a.Took = e.UntaintedAt, e.Took
+		if e.Message != "" {
+			a.WithMessage(e.Message)
+		}
+		status.WithEvacuations(a)
 	}
 	config := ac.Presence(p.Name, p.Namespace).WithUID(p.UID).WithStatus(status)
 	if err := r.Client.Status().Apply(ctx, config, failover.FieldOwner, client.ForceOwnership); err != nil {

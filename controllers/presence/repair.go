@@ -76,6 +76,7 @@ func (w written) spoilt(p *v1alpha1.Presence) (by string, yes bool) {
 func holds(now, ours v1alpha1.PresenceStatus) bool {
 	return now.ObservedGeneration == ours.ObservedGeneration && now.Subject == ours.Subject &&
 		now.Mode == ours.Mode && now.Reason == ours.Reason && equality.Semantic.DeepEqual(now.Counts, ours.Counts) &&
+		equality.Semantic.DeepEqual(now.Evacuations, ours.Evacuations) &&
 		!slices.ContainsFunc(ours.Conditions, func(c metav1.Condition) bool {
 			n := meta.FindStatusCondition(now.Conditions, c.Type)
 			return n == nil || n.Status != c.Status || n.Reason != c.Reason || n.Message != c.Message ||

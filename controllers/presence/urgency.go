@@ -39,7 +39,8 @@ func due(old, now v1alpha1.PresenceStatus) (after time.Duration, never bool) {
 // news tells whether a verdict or a condition differs.
 func news(old, now v1alpha1.PresenceStatus) bool {
 	if old.ObservedGeneration != now.ObservedGeneration || old.Mode != now.Mode || old.Reason != now.Reason ||
-		len(old.Conditions) != len(now.Conditions) || len(old.NotAlive) != len(now.NotAlive) {
+		len(old.Conditions) != len(now.Conditions) || len(old.NotAlive) != len(now.NotAlive) ||
+		!equality.Semantic.DeepEqual(old.Evacuations, now.Evacuations) {
 		return true
 	}
 	for i, m := range now.NotAlive {

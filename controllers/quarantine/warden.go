@@ -1,0 +1,211 @@
+// Package quarantine taints dead nodes where a Presence says so, takes the taint
+// off nodes that are back, and watches how long their pods take to be elsewhere.
+// What is done is decided in internal/quarantine; what is there follows from the
+// nodes alone, so that any leader goes on.
+package quarantine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	clientretry "k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
+	"github.com/rollcall-dev/rollcall/controllers/judge"
+	"github.com/rollcall-dev/rollcall/controllers/lead"
+	"github.com/rollcall-dev/rollcall/controllers/retry"
+	"github.com/rollcall-dev/rollcall/internal/quarantine"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+const (
+	// within bounds one attempt to change a node. What is still wanted after that
+	// is tried again.
+	within = 5 * time.Second
+	// echo is how long what was written may take to show in the cache, and how
+	// long what failed waits to be tried again.
+	echo = 2 * time.Second
+)
+
+// Warden keeps the taints as they should be. Every field is needed.
+type Warden struct {
+	Client client.Client
+	// Live reads past the cache.
+	Live client.Reader
+	// Installation is the namespace of this one: its taints bear that.
+	Installation string
+	Recorder     events.EventRecorder
+	Retry        *retry.Retrier
+	Logger       *slog.Logger
+	Now          func() time.Time
+	// Go runs something in the background, and has it waited for at the end;
+	// Touch has everything looked at again soon.
+	Go    func(func())
+	Touch func()
+
+	mu   sync.Mutex
+	busy map[string]time.Time // nodes that are being changed, or were just now; zero: still
+	may  permission
+	held []string // nodes that would be too many
+
+	term        int64
+	evacuations map[string]*evacuation // by node
+	counted     time.Time              // when pods were last looked at
+}
+
+// Keep compares what is with what should be, and brings about what differs. It
+// returns at once. Only the leader may call it, and always from one goroutine.
+func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
+	if !r.World.Warm {
+		return
+	}
+	wanted := w.wanted(r)
+	var nodes []quarantine.Node
+	for name, m := range r.Machines {
+		p := wanted[name]
+		nodes = append(nodes, quarantine.Node{
+			Name: name, Verdict: r.Nodes.Verdicts[name], Wanted: p != nil,
+			Exempt:  m.Paused || p != nil && paused(p),
+			Tainted: m.HasTaint, Ours: m.HasTaint && m.TaintedBy == w.Installation,
+		})
+	}
+	d := quarantine.Decide(nodes, r.Nodes.Brake)
+	if len(wanted) > 0 && !w.permitted(t) {
+		d = quarantine.Decision{}
+	}
+	for _, n := range d.Put {
+		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], true)
+	}
+	for _, n := range d.Take {
+		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], false)
+	}
+	w.mu.Lock()
+	w.held = d.Held
+	w.mu.Unlock()
+	w.count(t, r, wanted)
+}
+
+// wanted is the Presence for whose sake each node is tainted when it is dead.
+func (w *Warden) wanted(r *judge.Result) map[string]*v1alpha1.Presence {
+	all := map[string]*v1alpha1.Presence{}
+	for _, pop := range r.Populations {
+		if pop.Subject != v1alpha1.SubjectNodes || pop.Refused != "" || pop.Presence.Spec.Nodes.OnDead.Mode != v1alpha1.OnDeadTaint {
+			continue
+		}
+		for _, n := range pop.Members {
+			if was := all[n]; was == nil || pop.Presence.Name < was.Name { // of two any, but always the same
+				all[n] = pop.Presence
+			}
+		}
+	}
+	return all
+}
+
+func paused(p *v1alpha1.Presence) bool {
+	_, yes := p.Annotations[v1alpha1.PausedAnnotation]
+	return yes
+}
+
+// change puts the taint on a node or takes it off, in the background, and not
+// again until it has had time to show. p may be nil where it is taken off.
+func (w *Warden) change(t *lead.Tenure, node string, p *v1alpha1.Presence, v verdict.Verdict, put bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.Now()
+	if at, known := w.busy[node]; known && (at.IsZero() || now.Sub(at) < echo) {
+		return
+	}
+	if w.busy == nil {
+		w.busy = map[string]time.Time{}
+	}
+	w.busy[node] = time.Time{}
+	w.Go(func() {
+		ctx, cancel := context.WithTimeout(t.Context, within)
+		defer cancel()
+		changed := false
+		err := clientretry.RetryOnConflict(clientretry.DefaultBackoff, func() error {
+			var err error
+			changed, err = w.patch(ctx, node, put)
+			return err
+		})
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			w.Retry.Count("taint")
+			if t.Context.Err() == nil {
+				w.Logger.Warn("Taint could not be changed, and is tried again", "node", node, "put", put, "err", err)
+			}
+			w.may.doubt()
+		case changed:
+			w.Logger.Info("Taint changed", "node", node, "put", put, "state", string(v.State), "evidence", v.Message)
+			if p != nil && put {
+				nodeTainted(w.Recorder, p, node, v)
+			} else if p != nil {
+				nodeUntainted(w.Recorder, p, node, v)
+			}
+		}
+		w.mu.Lock()
+		w.busy[node] = w.Now()
+		w.mu.Unlock()
+		w.Touch()
+	})
+}
+
+// patch changes one node, unless it is as it should be: the API server refuses
+// what was worked out from an older state of it.
+func (w *Warden) patch(ctx context.Context, name string, put bool) (changed bool, err error) {
+	var node corev1.Node
+	if err := w.Live.Get(ctx, types.NamespacedName{Name: name}, &node); err != nil {
+		return false, err
+	}
+	m := judge.MachineOf(&node)
+	if put == m.HasTaint || !put && m.TaintedBy != w.Installation {
+		return false, nil
+	}
+	taints := slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool {
+		return t.Key == v1alpha1.UnreachableTaint && t.Effect == corev1.TaintEffectNoExecute
+	})
+	var by any // null removes it
+	if put {
+		by = w.Installation
+		taints = append(taints, corev1.Taint{
+			Key: v1alpha1.UnreachableTaint, Effect: corev1.TaintEffectNoExecute, TimeAdded: new(metav1.NewTime(w.Now())),
+		})
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{
+			"uid": node.UID, "resourceVersion": node.ResourceVersion,
+			"annotations": map[string]any{v1alpha1.TaintedByAnnotation: by},
+		},
+		"spec": map[string]any{"taints": taints},
+	})
+	if err != nil {
+		return false, err
+	}
+	return true, w.Client.Patch(ctx, &node, client.RawPatch(types.MergePatchType, patch), failover.FieldOwner)
+}
+
+// blocked is why nodes are not tainted that should be; empty: none is. The caller
+// holds mu.
+func (w *Warden) blocked() string {
+	if w.may.refused() {
+		return "dead nodes are not tainted, for the controller may not patch nodes: set controller.taintNodes=true in the chart."
+	}
+	if len(w.held) > 0 {
+		return fmt.Sprintf("%s would be more tainted nodes than the brake lets be lost.", strings.Join(w.held[:min(len(w.held), 5)], ", "))
+	}
+	return ""
+}
