@@ -44,6 +44,16 @@ const (
 	writeTimeout = 100 * time.Millisecond
 )
 
+// keepAlive is TCP's own. It has nothing to do while the probe asks five times a
+// second. But that ends with maxPending unanswered questions, and without it a
+// machine that forgets the connection after that, because it is switched off and
+// on, would be taken for a server that hangs for ever.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: KeepAliveAfter, Interval: KeepAliveAfter, Count: 3}
+
+// KeepAliveAfter is how long nothing is sent on a connection before the kernel
+// asks the one there whether it still knows it; three times.
+const KeepAliveAfter = 5 * time.Second
+
 // Config is what a Prober is made of.
 type Config struct {
 	// Server is the name, "namespace/pod", and Address where it listens.
@@ -326,7 +336,7 @@ func (p *Prober) attempt(ctx context.Context, id int, now time.Time) event {
 	if err != nil {
 		return failed(DialLocal, err)
 	}
-	d := net.Dialer{KeepAlive: -1} // the probe asks five times a second
+	d := net.Dialer{KeepAliveConfig: keepAlive}
 	conn, err := d.DialContext(ctx, "tcp", p.cfg.Address)
 	if err != nil {
 		return failed(dialResult(err), err)

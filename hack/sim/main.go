@@ -57,6 +57,9 @@ func run(seed uint64, only, docs string, rivals bool) error {
 		sim.WriteRivals(&compared, names, results)
 		fmt.Print("\n", compared.String())
 	}
+	var beside strings.Builder
+	sim.WriteBeside(&beside, names, results)
+	fmt.Print("\n", beside.String())
 	fmt.Printf("\n%d scenarios, %.0f million events in %s.\n", len(names), float64(events)/1e6, time.Since(began).Round(time.Second))
 	unknown := 0
 	for i, r := range results {
@@ -68,7 +71,7 @@ func run(seed uint64, only, docs string, rivals bool) error {
 		}
 	}
 	if docs != "" {
-		if err := renew(docs, tables.String(), compared.String(), seed); err != nil {
+		if err := renew(docs, map[string]string{"table": tables.String(), "rivals": compared.String(), "demo": beside.String()}, seed); err != nil {
 			return err
 		}
 	}
@@ -122,14 +125,14 @@ func play(names []string, scenarios []*sim.Scenario, seed uint64, rivals bool) [
 var plotted = []string{"stop", "slow", "zone_lost"}
 
 // renew writes the tables into docs/failure-detection.md, between its marks, and the plots.
-func renew(dir, table, compared string, seed uint64) error {
+func renew(dir string, bodies map[string]string, seed uint64) error {
 	page := filepath.Join(dir, "failure-detection.md")
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
 	out := string(text)
-	for mark, body := range map[string]string{"table": table, "rivals": compared} {
+	for mark, body := range bodies {
 		begin, end := "<!-- sim:"+mark+" -->\n", "<!-- /sim:"+mark+" -->"
 		i, j := strings.Index(out, begin), strings.Index(out, end)
 		if i < 0 || j < i {

@@ -146,3 +146,30 @@ func writeRows(w io.Writer, rows [][]string) {
 		line(r)
 	}
 }
+
+// WriteBeside writes the figures that the demo was measured to have beside those
+// of its scenarios: their bars of the kind "about".
+func WriteBeside(w io.Writer, names []string, results []*Result) {
+	rows := [][]string{{"fault", "figure", "simulated", "measured", "apart"}}
+	for i, r := range results {
+		fault, ok := strings.CutPrefix(names[i], "demo_")
+		if !ok {
+			continue
+		}
+		for _, b := range r.Scenario.Bars {
+			if b.Op != "~" {
+				continue
+			}
+			v, apart := r.Figures[b.Figure], ""
+			if d := math.Abs(v - b.Value); d <= AboutLeast {
+				apart = fmt.Sprintf("%.2f s", d)
+			} else {
+				apart = fmt.Sprintf("%.0f %%", 100*d/b.Value)
+			}
+			rows = append(rows, []string{fault, b.Figure, fmt.Sprintf("%.2f", v), fmt.Sprintf("%.2f", b.Value), apart})
+		}
+	}
+	if len(rows) > 1 {
+		writeRows(w, rows)
+	}
+}

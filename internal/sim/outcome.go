@@ -87,14 +87,14 @@ type outcome struct {
 	brakes                      int
 	violations                  []string
 
-	inbreach map[string]bool
+	inbreach map[Property]bool
 	trace    *trace
 }
 
 func newOutcome(w *world) *outcome {
 	return &outcome{
 		w: w, rivals: map[string]*tally{}, own: newTally(), serving: w.set.Servers, out: make([]bool, w.set.Servers), changed: -time.Hour, unserved: -time.Hour,
-		inbreach: map[string]bool{},
+		inbreach: map[Property]bool{},
 	}
 }
 
@@ -174,7 +174,7 @@ func (o *outcome) moved(c *client, to *server) {
 		o.twice++
 	}
 	if c.moves > 1 && c.why == leftDirected && now-c.movedAt < 30*time.Second && o.changed < c.movedAt-lag && !o.broken(kindServer, int(c.server)) {
-		o.breach("a client is told to move twice within 30s without a new fault")
+		o.breach(NotMovedTwice, "told to within 30s")
 	}
 	c.movedAt = now
 	if !c.victim {
@@ -202,7 +202,7 @@ func (o *outcome) forsaken(lease time.Duration) bool {
 
 func (o *outcome) falseOffline(*client) {
 	o.wrongOffline++
-	o.breach("a client that is there is called Offline")
+	o.breach(NoFalseOffline, "a client that is there is called Offline")
 }
 
 // verdict notes what a judge says of a subject.
@@ -272,7 +272,7 @@ func (o *outcome) opened(c *controller, f *failover, m *plan.Move) {
 		o.trace.note(o.w.now, fmt.Sprintf("Failover of %s (%s)", m.Server, m.Reason))
 	}
 	if c.servers.Brake.Frozen || c.nodes.Brake.Frozen {
-		o.breach("a Failover is opened under the brake")
+		o.breach(BrakeHolds, "a Failover is opened under it")
 	}
 	if m.Reason == plan.Returned || m.Reason == plan.Rebalance {
 		return
@@ -282,7 +282,7 @@ func (o *outcome) opened(c *controller, f *failover, m *plan.Move) {
 	}
 	v := c.servers.Verdicts[m.Server]
 	if !witnessed(c.w, f.server, &v) {
-		o.breach(fmt.Sprintf("a Failover rests on %v alone", v.Witnesses))
+		o.breach(TwoWitnesses, fmt.Sprintf("a Failover rests on %v alone", v.Witnesses))
 	}
 	out := 0
 	for _, x := range c.fleet {
@@ -296,10 +296,10 @@ func (o *outcome) opened(c *controller, f *failover, m *plan.Move) {
 		}
 	}
 	if allowed := max(1, len(o.w.servers)/10); out > allowed {
-		o.breach(fmt.Sprintf("%d servers are out at once", out))
+		o.breach(FewOut, fmt.Sprintf("%d are", out))
 	}
 	if !c.fits(f, m) {
-		o.breach("a receiver is planned above its cap")
+		o.breach(BelowCap, "one is planned")
 	}
 }
 
@@ -357,8 +357,8 @@ func (o *outcome) decided(c *controller, d *plan.Decision) {
 	if o.trace != nil && d.Blocked != "" {
 		o.trace.blocked(o.w.now, d.Blocked)
 	}
-	if (c.servers.Brake.Frozen || c.nodes.Brake.Frozen) && len(d.Moves) > 0 {
-		o.breach("moves are decided under the brake")
+	if (c.servers.Brake.Frozen || c.nodes.Brake.Frozen) && len(d.Moves)+len(d.Readmit) > 0 {
+		o.breach(BrakeHolds, "something is decided under it")
 	}
 }
 
@@ -389,9 +389,9 @@ func (o *outcome) mark(s *Step) {
 }
 
 // breach notes that a promise was broken, once of its kind.
-func (o *outcome) breach(what string) {
-	if !o.inbreach[what] {
-		o.inbreach[what] = true
-		o.violations = append(o.violations, fmt.Sprintf("%.3fs: %s", o.w.now.Seconds(), what))
+func (o *outcome) breach(p Property, how string) {
+	if !o.inbreach[p] {
+		o.inbreach[p] = true
+		o.violations = append(o.violations, fmt.Sprintf("%.3fs: %s: %s", o.w.now.Seconds(), p, how))
 	}
 }

@@ -44,6 +44,7 @@ type link struct {
 	connected, proven bool
 	nextID            uint16
 	ticks             int
+	sent              time.Duration // when something last was
 }
 
 func (p *prober) begin() {
@@ -190,7 +191,23 @@ func (p *prober) ask(l *link, now time.Time) {
 
 func (p *prober) write(l *link, kind probe.Kind, id uint16, size int, now time.Time) {
 	if p.evidence.Asked(l.id, kind, id, size, now) {
+		l.sent = p.a.w.now
 		l.up.send(message{kind: kind, id: id}, uint64(size))
+		return
+	}
+	l.keepAlive()
+}
+
+// keepAlive is TCP's own, where nothing else is sent for long: a machine that
+// does not know the connection any more says so.
+func (l *link) keepAlive() {
+	w := l.w
+	if w.now-l.sent < probe.KeepAliveAfter {
+		return
+	}
+	l.sent = w.now
+	if s := l.server; w.passes(l.prober.a.place, s.place) && s.life != l.life {
+		l.reset()
 	}
 }
 

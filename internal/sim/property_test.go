@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
 // drawScenario makes a small world in which up to four things break, at random,
@@ -73,13 +76,10 @@ func drawScenario(t *rapid.T) *Scenario {
 	return sc
 }
 
-// TestProperties holds what is promised whatever breaks. What a world checks of
-// itself while it runs (outcome.breach): two independent witnesses, the brake,
-// the servers that are out at once, the receivers' caps, no move back and forth,
-// no client called Offline that is there. What must be so when all is mended: an
-// end of every Failover, and a server for every client.
+// TestProperties lives through random scenarios, and demands every one of
+// Properties: a hundred scenarios three times, unless told otherwise.
 func TestProperties(t *testing.T) {
-	for n := range 3 { // a hundred each, unless told otherwise
+	for n := range 3 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, checkProperties)
@@ -97,19 +97,92 @@ func checkProperties(t *rapid.T) {
 			t.Fatalf("%s: %v", sc.Steps[i], err)
 		}
 	}
-	r := Run(sc, rapid.Uint64().Draw(t, "seed"), false)
-	var wrong []string
-	wrong = append(wrong, r.Violations...)
-	for _, name := range []string{"unfinished", "lost", "uneven"} {
-		if v := r.Figures[name]; v > 0 {
-			wrong = append(wrong, fmt.Sprintf("%s: %v", name, v))
-		}
-	}
-	if len(wrong) > 0 {
+	w := newWorld(sc.Setting, rapid.Uint64().Draw(t, "seed"), true)
+	w.play(sc.Steps)
+	w.run(sc.End)
+	w.out.settled()
+	if len(w.out.violations) > 0 {
 		var steps []string
 		for _, s := range sc.Steps {
 			steps = append(steps, s.String())
 		}
-		t.Fatalf("%s\nin %+v\n%s\nend %v", strings.Join(wrong, "\n"), sc.Setting, strings.Join(steps, "\n"), sc.End)
+		t.Fatalf("%s\nin %+v\n%s\nend %v", strings.Join(w.out.violations, "\n"), sc.Setting, strings.Join(steps, "\n"), sc.End)
+	}
+}
+
+// TestEveryPropertyIsSeenToBeBroken breaks each by hand: a check that sees nothing
+// would hold for ever.
+func TestEveryPropertyIsSeenToBeBroken(t *testing.T) {
+	set := DefaultSetting()
+	set.Clients = 300
+	if err := set.validate(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := func() (*world, *controller) {
+		w := newWorld(set, 1, true)
+		w.run(5 * time.Second)
+		return w, w.controllers[0]
+	}
+	// move is a decision that nothing speaks against.
+	move := func(w *world, c *controller) (*failover, *plan.Move) {
+		w.out.fault(kindServer, 0, true)
+		by := w.assigned[0]
+		c.servers.Verdicts[serverName(0)] = verdict.Verdict{State: verdict.Overloaded, Proven: true, Witnesses: []string{by[0].Name, by[1].Name}}
+		f := &failover{id: 1, server: 0, life: w.servers[0].life, reason: plan.Overloaded, targets: []target{{1, 10}, {2, 10}}}
+		return f, &plan.Move{Server: serverName(0), Reason: plan.Overloaded, Clients: 20}
+	}
+	breaks := map[Property]func(w *world, c *controller){
+		TwoWitnesses: func(w *world, c *controller) {
+			f, m := move(w, c)
+			v := c.servers.Verdicts[m.Server]
+			v.Witnesses = v.Witnesses[:1]
+			c.servers.Verdicts[m.Server] = v
+			w.out.opened(c, f, m)
+		},
+		BrakeHolds: func(w *world, c *controller) {
+			c.servers.Brake.Frozen = true
+			w.out.decided(c, &plan.Decision{Readmit: []string{serverName(0)}})
+		},
+		FewOut: func(w *world, c *controller) {
+			f, m := move(w, c)
+			c.fleet[1].Out, c.fleet[2].Out = true, true
+			f.targets = nil
+			w.out.opened(c, f, m)
+		},
+		BelowCap: func(w *world, c *controller) {
+			f, m := move(w, c)
+			f.targets[0].weight = 200
+			w.out.opened(c, f, m)
+		},
+		NotMovedTwice: func(w *world, _ *controller) {
+			x := w.clients[0]
+			x.why, x.moves, x.movedAt = leftDirected, 1, w.now-time.Second
+			w.out.moved(x, w.servers[1])
+		},
+		NoFalseOffline: func(w *world, _ *controller) { w.clients[0].declareOffline(0) },
+		FailoversEnd:   func(w *world, _ *controller) { w.failovers = append(w.failovers, &failover{}) },
+		AllOnline:      func(w *world, _ *controller) { w.clients[0].state = clientWaiting },
+		LoadEven: func(w *world, _ *controller) {
+			for _, x := range w.clients[:40] {
+				x.server = 0
+			}
+		},
+	}
+	for _, p := range Properties() {
+		t.Run(string(p), func(t *testing.T) {
+			w, c := fresh()
+			w.out.settled()
+			f, m := move(w, c)
+			w.out.opened(c, f, m)
+			if len(w.out.violations) > 0 {
+				t.Fatalf("before anything is broken: %v", w.out.violations)
+			}
+			w, c = fresh()
+			breaks[p](w, c)
+			w.out.settled()
+			if !w.out.inbreach[p] {
+				t.Errorf("seen: %v", w.out.violations)
+			}
+		})
 	}
 }

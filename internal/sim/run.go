@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/rollcall-dev/rollcall/internal/plan"
 )
 
 // Result is what came of a scenario, all its runs together.
@@ -154,7 +152,6 @@ func (s *sums) take(w *world) {
 	add("lost", float64(lost))
 	add("unfinished", float64(unfinished))
 	most("unevenness", uneven)
-	most("uneven", w.overload())
 	add("violations", float64(len(o.violations)))
 	s.violations = append(s.violations, o.violations...)
 	s.events += w.done
@@ -182,20 +179,6 @@ func (w *world) balance() (lost, unfinished int, uneven float64) {
 		uneven = float64(slices.Max(loads)) * float64(len(loads)) / float64(w.set.Clients)
 	}
 	return lost, unfinished, uneven
-}
-
-// overload is how many clients the most loaded server holds above what is even.
-func (w *world) overload() float64 {
-	loads := make([]int, len(w.servers))
-	total := 0
-	for _, c := range w.clients {
-		if c.state == clientOnline && !c.offline {
-			loads[c.server]++
-			total++
-		}
-	}
-	mean := float64(total) / float64(len(loads))
-	return max(0, float64(slices.Max(loads))-max(plan.EvenOver*mean, mean+plan.RebalanceLeast))
 }
 
 func (s *sums) takeRivals(w *world) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,14 +69,22 @@ type Step struct {
 // Bar is one expectation.
 type Bar struct {
 	Figure string
-	Op     string // "<=", ">=" or "="
+	Op     string // "<=", ">=", "=", or "~" for about
 	Value  float64
 	Text   string // as it was written
 }
 
+// About is what "~" allows: a share of the value, or for small values so much.
+const (
+	AboutShare = 0.2
+	AboutLeast = 0.1
+)
+
 // Holds tells whether a figure meets the bar.
 func (b Bar) Holds(v float64) bool {
 	switch b.Op {
+	case "~":
+		return math.Abs(v-b.Value) <= max(AboutShare*b.Value, AboutLeast)
 	case "<=":
 		return v <= b.Value
 	case ">=":
@@ -266,8 +275,8 @@ func parseStep(f []string) (Step, error) {
 
 func parseBar(f []string) (Bar, error) {
 	b := Bar{Text: strings.Join(f, " ")}
-	if len(f) != 3 || !slices.Contains([]string{"<=", ">=", "="}, f[1]) {
-		return b, fmt.Errorf("%q is not FIGURE <=, >= or = VALUE", b.Text)
+	if len(f) != 3 || !slices.Contains([]string{"<=", ">=", "=", "~"}, f[1]) {
+		return b, fmt.Errorf("%q is not FIGURE <=, >=, = or ~ VALUE", b.Text)
 	}
 	b.Figure, b.Op = f[0], f[1]
 	if !slices.Contains(figureNames, b.Figure) {
