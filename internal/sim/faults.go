@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -49,7 +50,7 @@ func init() {
 func (s *Step) check(set *Setting) error {
 	v, ok := verbs[s.Verb]
 	if !ok {
-		return fmt.Errorf("there is no such verb")
+		return fmt.Errorf("there is no such verb; there are %s", strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
 	}
 	for k, value := range s.Args {
 		switch {
@@ -57,15 +58,15 @@ func (s *Step) check(set *Setting) error {
 			if _, err := places(value, set); err != nil {
 				return err
 			}
-		case k == "share" || k == "factor":
-			if _, err := strconv.ParseFloat(value, 64); err != nil {
-				return err
+		case (k == "share" || k == "factor") && slices.Contains(v.args, k):
+			if n, err := float(value); err != nil || n < 0 || k == "share" && n > 1 {
+				return fmt.Errorf("%s=%s is not %s", k, value, map[string]string{"share": "a number from 0 to 1", "factor": "a number, 0 or more"}[k])
 			}
 		case k == "pick":
 			if n, err := strconv.Atoi(value); err != nil || n < 1 {
 				return fmt.Errorf("pick=%s is not a number above 0", value)
 			}
-		case k == "oneway" || k == "expect":
+		case k == "oneway" && slices.Contains(v.args, k) || k == "expect":
 		case k == "for" || k == "each" || slices.Contains(v.args, k):
 			if d, err := time.ParseDuration(value); err != nil || d < 0 {
 				return fmt.Errorf("%s=%s is not a duration", k, value)
@@ -81,6 +82,9 @@ func (s *Step) check(set *Setting) error {
 	}
 	if v.subjects == "" {
 		return nil
+	}
+	if s.Subject == "" {
+		return fmt.Errorf("it needs to know whom: a %s, or several of them", strings.ReplaceAll(v.subjects, " ", " or "))
 	}
 	_, err := subjects(s.Subject, v.subjects, set)
 	return err

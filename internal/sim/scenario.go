@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -136,6 +137,8 @@ func (s *Setting) validate() error {
 func ParseScenario(r io.Reader) (*Scenario, error) {
 	sc := &Scenario{Setting: DefaultSetting(), Repeat: 1, End: time.Minute}
 	lines := bufio.NewScanner(r)
+	said := false
+	var at []int // the lines of the steps
 	for n := 1; lines.Scan(); n++ {
 		text := strings.TrimSpace(lines.Text())
 		if comment, ok := strings.CutPrefix(text, "#"); ok && sc.Title == "" {
@@ -144,19 +147,30 @@ func ParseScenario(r io.Reader) (*Scenario, error) {
 		if text == "" || strings.HasPrefix(text, "#") {
 			continue
 		}
+		said = true
 		if err := sc.line(strings.Fields(text)); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		for len(at) < len(sc.Steps) {
+			at = append(at, n)
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
+	if !said {
+		return nil, errors.New("it says nothing: write what there is (world …), what breaks (10s stop server-1 for=20s) and when it ends (end 60s)")
+	}
 	if err := sc.Setting.validate(); err != nil {
 		return nil, fmt.Errorf("world: %w", err)
 	}
-	for _, s := range sc.Steps {
-		if err := s.check(&sc.Setting); err != nil {
-			return nil, fmt.Errorf("%v %s: %w", s.At, s.Verb, err)
+	for i, s := range sc.Steps {
+		err := s.check(&sc.Setting)
+		if err == nil && s.At+s.Spread > sc.End {
+			err = fmt.Errorf("it is after the end, %v", sc.End)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %v %s: %w", at[i], s.At, s.Verb, err)
 		}
 	}
 	return sc, nil
@@ -189,10 +203,13 @@ func (sc *Scenario) line(f []string) (err error) {
 			return fmt.Errorf("%s needs one value", f[0])
 		}
 		if f[0] == "end" {
-			sc.End, err = time.ParseDuration(f[1])
+			sc.End, err = duration(f[1])
+			if err == nil && (sc.End <= 0 || sc.End > longest) {
+				err = fmt.Errorf("end %v is not above 0 and at most %v", sc.End, longest)
+			}
 			return err
 		}
-		sc.Repeat, err = strconv.Atoi(f[1])
+		sc.Repeat, err = whole(f[1])
 		if err == nil && sc.Repeat < 1 {
 			err = fmt.Errorf("repeat %d is below 1", sc.Repeat)
 		}
@@ -207,34 +224,62 @@ func (sc *Scenario) line(f []string) (err error) {
 	return err
 }
 
+// longest is how long a scenario may last.
+const longest = 31 * 24 * time.Hour
+
+// duration, whole and float read one value, and say what it should look like.
+func duration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration, like 1.5s", s)
+	}
+	return d, nil
+}
+
+func whole(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a whole number", s)
+	}
+	return n, nil
+}
+
+func float(s string) (float64, error) {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(v) {
+		return 0, fmt.Errorf("%q is not a number", s)
+	}
+	return v, nil
+}
+
 func (s *Setting) set(key, value string) (err error) {
 	switch key {
 	case "servers":
-		s.Servers, err = strconv.Atoi(value)
+		s.Servers, err = whole(value)
 	case "nodes":
-		s.Nodes, err = strconv.Atoi(value)
+		s.Nodes, err = whole(value)
 	case "zones":
-		s.Zones, err = strconv.Atoi(value)
+		s.Zones, err = whole(value)
 	case "clients":
-		s.Clients, err = strconv.Atoi(value)
+		s.Clients, err = whole(value)
 	case "controllers":
-		s.Controllers, err = strconv.Atoi(value)
+		s.Controllers, err = whole(value)
 	case "capacity":
-		s.Capacity, err = strconv.Atoi(value)
+		s.Capacity, err = whole(value)
 	case "processors":
-		s.Processors, err = strconv.Atoi(value)
+		s.Processors, err = whole(value)
 	case "misses":
-		s.Misses, err = strconv.Atoi(value)
+		s.Misses, err = whole(value)
 	case "interval":
-		s.Interval, err = time.ParseDuration(value)
+		s.Interval, err = duration(value)
 	case "ack":
-		s.Ack, err = time.ParseDuration(value)
+		s.Ack, err = duration(value)
 	case "grace":
-		s.Grace, err = time.ParseDuration(value)
+		s.Grace, err = duration(value)
 	case "answerTime":
-		s.AnswerTime, err = time.ParseDuration(value)
+		s.AnswerTime, err = duration(value)
 	case "rate":
-		s.Rate, err = strconv.ParseFloat(value, 64)
+		s.Rate, err = float(value)
 	case "mode":
 		s.Mode = plan.Mode(value)
 	default:
@@ -250,13 +295,16 @@ func parseStep(f []string) (Step, error) {
 	}
 	at, spread, random := strings.Cut(f[0], "~")
 	var err error
-	if s.At, err = time.ParseDuration(at); err != nil {
-		return s, err
+	if s.At, err = duration(at); err != nil {
+		return s, fmt.Errorf("a line begins with world, repeat, end, expect, known, alone, or a time: %w", err)
 	}
 	if random {
-		if s.Spread, err = time.ParseDuration(spread); err != nil {
+		if s.Spread, err = duration(spread); err != nil {
 			return s, err
 		}
+	}
+	if s.At < 0 || s.Spread < 0 {
+		return s, fmt.Errorf("%s is before the beginning", f[0])
 	}
 	s.Verb = f[1]
 	for i, a := range f[2:] {
@@ -286,7 +334,7 @@ func parseBar(f []string) (Bar, error) {
 		b.Value = d.Seconds()
 		return b, nil
 	}
-	v, err := strconv.ParseFloat(f[2], 64)
+	v, err := float(f[2])
 	b.Value = v
 	return b, err
 }

@@ -116,7 +116,13 @@ func TestWhatCanNotBeReadIsTold(t *testing.T) {
 		"10s stop node-1":                      "node-1",
 		"10s slow server-1":                    "needs by=",
 		"10s slow server-1 by=fast":            "by=fast",
-		"10s stop server-1 share=2":            "stop",
+		"10s stop server-1 share=2":            "takes no share",
+		"10s lose from=all to=all share=2":     "from 0 to 1",
+		"10s stop":                             "whom",
+		"-5s stop server-1":                    "before the beginning",
+		"10s stop server-1\nend 3s":            "line 1: 10s stop: it is after the end",
+		"# only words":                         "it says nothing",
+		"end -1s":                              "above 0",
 		"10s cut from=moon to=all":             `no place "moon"`,
 		"10s stop server-1 server-2":           "KEY=VALUE",
 		"expect verdict.p99 < 2s":              "FIGURE",
@@ -127,9 +133,6 @@ func TestWhatCanNotBeReadIsTold(t *testing.T) {
 		"10s stop servers pick=0 each=1s":      "pick=0",
 		"10s lose from=all to=all share=third": "third",
 	} {
-		if text == "10s stop server-1 share=2" {
-			continue // a number where none is asked for is no harm
-		}
 		_, err := ParseScenario(strings.NewReader(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want something with %q", text, err, want)
