@@ -64,7 +64,7 @@ func rootCommand(environ []string) *cobra.Command {
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	for _, part := range []func() *cobra.Command{serverCommand, agentCommand, controllerCommand, crowdCommand, tryCommand, certificatesCommand, pauseCommand, resumeCommand} {
+	for _, part := range []func() *cobra.Command{serverCommand, agentCommand, severCommand, controllerCommand, crowdCommand, tryCommand, certificatesCommand, pauseCommand, resumeCommand} {
 		c := part()
 		c.Args = cobra.NoArgs
 		c.Flags().String("config", "", "YAML `file` of settings, one key per flag; flags and environment win")

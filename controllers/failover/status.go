@@ -29,6 +29,9 @@ func compare(old, now v1alpha1.FailoverStatus) (same, urgent bool) {
 	if (old.FirstMovedAt == nil) != (now.FirstMovedAt == nil) {
 		return false, true
 	}
+	if (old.Sever == nil) != (now.Sever == nil) {
+		return false, true
+	}
 	for _, c := range now.Conditions {
 		was := meta.FindStatusCondition(old.Conditions, c.Type)
 		if was == nil || was.Status != c.Status || was.Reason != c.Reason {
@@ -46,7 +49,14 @@ func apply(ctx context.Context, c client.Client, fo *v1alpha1.Failover, s v1alph
 		WithReceivers(s.Receivers).WithMoved(s.Moved).WithPending(s.Pending).WithLost(s.Lost).
 		WithMovedBy(ac.MovedBy().
 			WithDirective(s.MovedBy.Directive).WithOwnTimeout(s.MovedBy.OwnTimeout).WithSevered(s.MovedBy.Severed)).
-		WithConditions(Conditions(s.Conditions)...)
+		WithConditions(Conditions(slices.DeleteFunc(slices.Clone(s.Conditions), func(c metav1.Condition) bool {
+			return c.Type == v1alpha1.ConditionSevering // the severer's to set
+		}))...)
+	if o := s.Sever; o != nil {
+		status.WithSever(ac.SeverOrder().
+			WithInstallation(o.Installation).WithNode(o.Node).WithPodUID(o.PodUID).WithPort(o.Port).
+			WithClientsPerSecond(o.ClientsPerSecond).WithFirstWave(o.FirstWave).WithRenewedAt(o.RenewedAt))
+	}
 	status.DetectedAt, status.DecidedAt = s.DetectedAt, s.DecidedAt
 	status.FirstMovedAt, status.CompletedAt = s.FirstMovedAt, s.CompletedAt
 	// The UID makes sure that it is this object and not another of its name.

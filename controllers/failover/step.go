@@ -38,8 +38,10 @@ type Facts struct {
 	Mode      v1alpha1.FailoverMode
 	// Rate is the Presence's clients per second.
 	Rate float64
-	// State is the verdict on the server.
-	State verdict.State
+	// State is the verdict on the server, and Proven whether the evidence at hand
+	// is by itself enough for it.
+	State  verdict.State
+	Proven bool
 	// Server is what is known of it.
 	Server evidence.Server
 	// TakenOver counts takeovers from an incarnation by all others.
@@ -48,6 +50,8 @@ type Facts struct {
 	Directive *store.Directive
 	// Plan is what the pace of a move in progress is adapted to.
 	Plan Plan
+	// Sever is what the severer on the server's node may be asked.
+	Sever Severing
 	// Choice of receivers, for a Failover that has no directive yet.
 	Choice Choice
 }
@@ -83,6 +87,10 @@ type Memory struct {
 	Grown, Put, Began time.Time
 	// Pace is how fast it goes, and where to, as was last directed.
 	Pace plan.Pace
+	// Told is how many clients the server says it has told to go, and Acted when
+	// that last grew.
+	Told  int
+	Acted time.Time
 	// Remaining is how many of its sessions the store still holds, read when
 	// nothing grew any more; -1: not read.
 	Remaining int
@@ -251,7 +259,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	}
 	s.Stalled = s.Memory.Remaining < 0 && f.Now.Sub(latest(s.Memory.Grown, s.Memory.Put)) >= 3*quiet
 	s.After = min(lookAgain, deadline.Sub(f.Now))
-	return s.pace(fo, f)
+	return s.pace(fo, f).sever(fo, f)
 }
 
 // end finishes a Failover. A server that was taken out stays out until it is
@@ -265,6 +273,7 @@ func (s Step) end(fo *v1alpha1.Failover, f Facts, reason, message string) Step {
 	s.state(fo, f, metav1.ConditionFalse, succeeded, reason, message)
 	s.Status.CompletedAt = micro(f.Now)
 	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
+	s.Status.Sever = nil
 	s.Withdraw = own && (!Drains(fo) || reason == v1alpha1.ReasonCancelled)
 	s.After = 0
 	return s

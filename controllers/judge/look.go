@@ -40,9 +40,15 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	}
 	policy := pop.Presence.Spec.Servers.Failover
 	f.Mode, f.Rate = policy.Mode, float64(policy.ClientsPerSecond)
-	f.State = pop.Judgement.Verdicts[server].State
+	f.State, f.Proven = pop.Judgement.Verdicts[server].State, pop.Judgement.Verdicts[server].Proven
 	f.Plan = failover.Plan{Policy: pop.plans, Brake: pop.brake(r), Fleet: pop.fleet, Active: pop.active}
 	pod, exists := r.Pod(server)
+	if exists && !pod.Terminating {
+		f.Sever = failover.Severing{
+			Policy: policy.Sever, Installation: j.cfg.Installation.Namespace, Port: pop.Presence.Spec.Servers.Port,
+			Node: pod.Node, PodUID: pod.UID, Out: pod.Accepting == "false",
+		}
+	}
 	_, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]
 	switch stop := j.cfg.Book.Paused(); {
 	case stop != nil:
