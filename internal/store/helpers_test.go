@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long anything may take on a busy machine.
-const patience = 40 * time.Second
+const patience = time.Minute
 
 // opened is a store with what a test needs beside it.
 type opened struct {
@@ -31,7 +31,7 @@ type opened struct {
 
 func openStore(t testing.TB, endpoints []string) *opened {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
 	o := &opened{ctx: ctx}
 	s, err := open(ctx, Config{
 		Endpoints:  endpoints,

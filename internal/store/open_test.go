@@ -36,9 +36,7 @@ func TestOpenWaitsForEtcd(t *testing.T) {
 	}
 	etcd.Restart()
 	s := next(t, opened)
-	if s.Away(time.Now()) != 0 {
-		t.Error("etcd is away")
-	}
+	until(t, "etcd is there", func() bool { return s.Away(time.Now()) == 0 })
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -87,13 +85,14 @@ func TestCheckVersion(t *testing.T) {
 
 func TestAStoppedProcessKnowsThatItHasHeardNothing(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, storetest.Etcd(t))
-	if away := s.Away(s.clock()); away != 0 {
-		t.Fatalf("away for %v", away)
-	}
+	way := storetest.Start(t).Proxy()
+	s := openStore(t, way.Endpoints())
+	until(t, "etcd answers", func() bool { return s.Away(s.clock()) == 0 })
+	way.Cut() // or it answers before it is looked
 	s.jumped.Store(int64(10 * time.Second))
 	if away := s.Away(s.clock()); away < 8*time.Second {
 		t.Errorf("away for %v, after a gap of 10 s", away)
 	}
+	way.Mend()
 	until(t, "etcd has answered", func() bool { return s.Away(s.clock()) == 0 })
 }

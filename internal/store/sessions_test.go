@@ -94,9 +94,16 @@ func TestWriteSessions(t *testing.T) {
 		}},
 		{"an own write whose answer was lost is found and adopted", func(t *testing.T) {
 			way.Mute()
-			ctx, cancel := context.WithTimeout(s.ctx, 500*time.Millisecond)
+			ctx, cancel := context.WithCancel(s.ctx)
 			defer cancel()
-			_, err := s.WriteSessions(ctx, []SessionWrite{online("mine", serverA, inA, 0)})
+			written := make(chan error, 1)
+			go func() {
+				_, err := s.WriteSessions(ctx, []SessionWrite{online("mine", serverA, inA, 0)})
+				written <- err
+			}()
+			until(t, "the write has arrived", func() bool { return count(t, raw, sessionsRoot+"im/android/mine") == 1 })
+			cancel()
+			err := next(t, written)
 			way.Mend()
 			if !errors.Is(err, ErrUnknownOutcome) {
 				t.Fatalf("error %v, want %v", err, ErrUnknownOutcome)
