@@ -7,12 +7,9 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
-	"go.uber.org/goleak"
 
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	a = "a:1883"

@@ -84,6 +84,9 @@ func (l *loop) take(n news) {
 	case asked:
 		e <- l.core.rhythm.state
 		return
+	case described:
+		l.again()
+		return
 	case wanted:
 		if s := l.current; s != nil {
 			l.wg.Go(func() { l.subscribe(s, e.watch) })

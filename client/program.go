@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/rollcall-dev/rollcall/client/adaptive"
 	"github.com/rollcall-dev/rollcall/internal/wire"
@@ -65,7 +66,8 @@ func (c *Client) Heartbeat() adaptive.State {
 
 // SetAttributes replaces the attributes that the member is described with, and
 // returns when a server has taken them, or ctx ends; either way later servers
-// are told them too. A server writes changes every 10 s at most.
+// are told them too. A server writes changes every 10 s at most, the last one in
+// any case.
 func (c *Client) SetAttributes(ctx context.Context, attributes map[string]string) error {
 	if err := wire.CheckAttributes(attributes); err != nil {
 		return err
@@ -78,7 +80,40 @@ func (c *Client) SetAttributes(ctx context.Context, attributes map[string]string
 	c.attributes = attributes
 	c.version++
 	c.mu.Unlock()
-	return c.Publish(ctx, wire.TopicBeat, description(attributes))
+	err := c.Publish(ctx, wire.TopicBeat, description(attributes))
+	c.report(described{})
+	return err
+}
+
+// describeEvery is how often a server takes other attributes (10 s), and a
+// little; what comes sooner waits there for another description.
+const describeEvery = 11 * time.Second
+
+// described: SetAttributes has told a server.
+type described struct{}
+
+// again describes the client to its server once more, when the server will take
+// it, where the last description was too soon after another one.
+func (l *loop) again() {
+	s, now := l.current, l.cfg.Clock.Now()
+	if s == nil {
+		return
+	}
+	soon := now.Sub(s.describedAt) < describeEvery
+	s.describedAt = now
+	if !soon || !s.repeating.CompareAndSwap(false, true) {
+		return
+	}
+	l.wg.Go(func() {
+		wait, stop := l.cfg.Clock.After(describeEvery)
+		defer stop()
+		select {
+		case <-wait:
+			s.repeating.Store(false)
+			l.describe(s)
+		case <-s.life.Done():
+		}
+	})
 }
 
 // description is the payload of a beat with attributes.
@@ -99,6 +134,7 @@ func (l *loop) adopted(s *session) {
 	if attributes, _ := l.described(); attributes == nil && len(again) == 0 {
 		return
 	}
+	s.describedAt = l.cfg.Clock.Now()
 	l.wg.Go(func() {
 		l.describe(s)
 		for _, p := range again {

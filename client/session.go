@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -36,6 +37,11 @@ type session struct {
 	life context.Context
 	bury context.CancelFunc
 	tell func(*session, any)
+
+	// describedAt is when the server was told attributes last: the loop's.
+	// repeating: it will be told them again.
+	describedAt time.Time
+	repeating   atomic.Bool
 }
 
 // attempt connects to one server: token, TCP, TLS, CONNECT, CONNACK. It returns a

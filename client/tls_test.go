@@ -28,10 +28,10 @@ func TestAClientOverTLS(t *testing.T) {
 	}
 	s.Secure(files.Server(false))
 	config := client.Config{
-		Servers: []string{s.Address}, Presence: "im/android", ClientID: "c", Interval: time.Second, AckTimeout: realAckTimeout,
+		Servers: []string{s.Address}, Presence: "im/android", ClientID: "c", Interval: time.Second, AckTimeout: faultAckTimeout,
 		TLS: files.Client(""),
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := client.Dial(ctx, config)
 	if err != nil {

@@ -28,9 +28,8 @@ type session struct {
 	changed chan struct{} // cap 1: it has connected
 
 	mu sync.Mutex
-	// conn is the last connection, below TLS; aim is where the last attempt went.
-	conn net.Conn
-	aim  string
+	// aim is where the last attempt went.
+	aim string
 	// seeking is since when it has looked for a server; zero: it has one.
 	seeking time.Time
 	// fresh: a server has taken the session since the last report through it.
@@ -62,9 +61,6 @@ func newSession(cfg Config, n int, exclude func(address string) bool) (*session,
 			if err != nil {
 				return nil, err
 			}
-			s.mu.Lock()
-			s.conn = conn
-			s.mu.Unlock()
 			if cfg.TLS == nil {
 				return conn, nil
 			}
@@ -137,13 +133,6 @@ func (s *session) takeFresh() bool {
 	return fresh
 }
 
-// move makes the session look for another server, by ending its connection: a
-// take-over, without the goodbye that would take the agent offline.
-func (s *session) move() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn != nil {
-		s.conn.Close()
-		s.conn = nil
-	}
-}
+// move makes the session look for another server: a take-over, without the
+// goodbye that would take the agent offline.
+func (s *session) move() { s.client.Move() }

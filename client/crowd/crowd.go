@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
@@ -65,6 +66,8 @@ type Config struct {
 	// OnLine is called with each event, after it was counted and written, never
 	// concurrently. Nil: nobody.
 	OnLine func(Line)
+	// Registerer gets the clients' metrics. Nil: none.
+	Registerer prometheus.Registerer
 	// Logger gets what concerns the crowd, not each client's own messages.
 	// Nil: silent.
 	Logger *slog.Logger
@@ -153,6 +156,7 @@ func (c Config) client(n int) client.Config {
 		Servers: c.Servers, Presence: c.Presence, ClientID: fmt.Sprintf("%s-%d", c.Prefix, n),
 		Token: c.Token, Password: c.Password, Dialer: c.Dialer,
 		Interval: c.Interval, Jitter: c.Jitter, AckTimeout: c.AckTimeout, Misses: c.Misses,
+		Registerer: c.Registerer,
 	}
 }
 
