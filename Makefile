@@ -113,6 +113,16 @@ bench-server: ## Rollcall, Mosquitto and mochi-mqtt under one load; writes docs/
 bench-adaptive: ## The adaptive heartbeats on simulated networks; writes docs/assets/adaptive.md and .svg.
 	go run ./hack/bench-adaptive
 
+.PHONY: bench-leaving
+bench-leaving: ## 10,000 clients leave one server, stopped or drained: arrivals at the others; writes docs/assets/leaving-*.csv.
+	@dir=$$($(ASSETS)) && set -x && KUBEBUILDER_ASSETS="$$dir" ROLLCALL_LEAVING="$(CURDIR)/docs/assets" \
+		go test ./client -run '^$$' -bench Leaving -benchtime 1x -v
+	$(MAKE) docs-heartbeats
+
+.PHONY: docs-heartbeats
+docs-heartbeats: ## The table of costs and the plots of docs/heartbeats.md.
+	go run ./hack/heartbeats
+
 .PHONY: sim
 sim: ## The simulator's library against its bars, other judges beside it, and thousands of random scenarios.
 	go run ./hack/sim $(ARGS)
