@@ -122,7 +122,7 @@ func play(names []string, scenarios []*sim.Scenario, seed uint64, rivals bool) [
 }
 
 // plotted are the scenarios that the documentation shows.
-var plotted = []string{"stop", "slow", "zone_lost"}
+var plotted = []string{"stop", "slow", "zone_lost", "rollout"}
 
 // renew writes the tables into docs/failure-detection.md, between its marks, and the plots.
 func renew(dir string, bodies map[string]string, seed uint64) error {

@@ -43,8 +43,9 @@ var figureNames = []string{
 	"missed",                        // faults that no verdict found
 	"false.verdicts", "false.nodes", // verdicts on those that were well
 	"false.failovers",
-	"mistaken",                // seconds for which false verdicts stood
-	"failovers", "unfinished", // Failovers, and those that had no end
+	"mistaken",              // seconds for which false verdicts stood
+	"failovers", "levelled", // Failovers that took a server out, and those that only evened the load
+	"unfinished",               // those that had no end
 	"offline", "false.offline", // clients declared Offline, and those who were there
 	"first.moved", "all.moved", // the slowest, since the fault
 	"left.behind",    // clients still on a broken server at the end of its fault
@@ -141,7 +142,14 @@ func (s *sums) take(w *world) {
 	add("false.nodes", float64(o.falseDeaths))
 	add("false.failovers", float64(o.falseFailovers))
 	add("mistaken", o.own.mistaken.Seconds())
-	add("failovers", float64(len(w.failovers)))
+	drains := 0
+	for _, f := range w.failovers {
+		if f.drains() {
+			drains++
+		}
+	}
+	add("failovers", float64(drains))
+	add("levelled", float64(len(w.failovers)-drains))
 	add("offline", float64(o.offline+o.wrongOffline))
 	add("false.offline", float64(o.wrongOffline))
 	add("moves", float64(o.moves))

@@ -88,14 +88,17 @@ func (p *Plot) WriteSVG(out io.Writer) error {
 		legend(colourX, "the others")
 	}
 
-	// What happened, above; those that are too near share a line.
+	// What happened, above; those that are too near get a line of their own.
 	var ends [3]float64 // of the texts in each line
 	for _, n := range p.marks() {
 		px := x(n.at)
 		fmt.Fprintf(w, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%.1f" stroke="%s" stroke-dasharray="3 3"/>`+"\n", px, px, plotTop, plotTop+height, colourX)
 		line := 0
-		for line < len(ends)-1 && px < ends[line] {
+		for line < len(ends) && px < ends[line] {
 			line++
+		}
+		if line == len(ends) {
+			continue // no room for the word
 		}
 		ends[line] = px + 7*float64(len(n.text)) + 8
 		text(px+3, float64(plotTop-28+12*line), "start", colourText, n.text)
