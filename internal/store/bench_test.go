@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -20,9 +21,16 @@ func TestTenThousandSessionsAreWrittenAndFound(t *testing.T) {
 		}
 		for len(writes) > 0 {
 			batch := writes[:min(MaxBatch, len(writes))]
+			results, err := s.WriteSessions(s.ctx, batch)
+			if errors.Is(err, ErrUnknownOutcome) {
+				continue // the machine is busy: what was written is found to be ours
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			writes = writes[len(batch):]
-			for _, r := range s.write(t, batch...) {
-				if !r.Won {
+			for _, r := range results {
+				if !r.Won && !r.Ours(serverA+".1") {
 					t.Fatalf("lost: %+v", r)
 				}
 			}

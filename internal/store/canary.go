@@ -26,8 +26,14 @@ type canary struct {
 	revision int64
 }
 
-// witness takes note of a change, in the history with that number.
+// witness takes note of a change, in the history with that number; not while
+// etcd has not been asked since a connection was made anew: a watch that goes on
+// by itself may bring a change of a backup then, by which that backup would be
+// taken for the history known here.
 func (c *canary) witness(history uint32, key string, revision int64) {
+	if c.connections.Load() != c.asked.Load() {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if history > c.history {

@@ -6,6 +6,23 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/store/storetest"
 )
 
+func TestWhatAWatchBringsBeforeEtcdWasAskedIsNoCanary(t *testing.T) {
+	c := &canary{}
+	c.connections.Store(1)
+	c.asked.Store(1)
+	c.witness(0, "known", 5)
+	c.connections.Store(2)
+	c.witness(0, "of the backup", 9)
+	if key, revision := c.known(0); key != "known" || revision != 5 {
+		t.Errorf("%s at %d is asked for, want what was known before the connection", key, revision)
+	}
+	c.asked.Store(2)
+	c.witness(0, "next", 10)
+	if key, revision := c.known(0); key != "next" || revision != 10 {
+		t.Errorf("%s at %d is asked for, want the latest", key, revision)
+	}
+}
+
 func TestAfterAnAbsenceEtcdIsKnownByTheLatestChange(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
