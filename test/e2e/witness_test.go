@@ -29,10 +29,8 @@ type witness struct {
 
 	mu sync.Mutex
 	at map[string]store.KeyedSession // by client; the latest that any member told
-	// offline are declarations of clients that should be here, gaps the times at
-	// which some changes may have been missed.
+	// offline are declarations of clients that should be here.
 	offline []declaration
-	gaps    []time.Time
 }
 
 type declaration struct {
@@ -70,12 +68,7 @@ func (w *world) watchSessions(ctx context.Context) (*witness, error) {
 			return nil, fmt.Errorf("opening %s through kubectl port-forward: %w", members[i].Name, err)
 		}
 		v.stores = append(v.stores, member)
-		events, err := member.WatchSessions(forwarding, 0)
-		if err != nil {
-			v.close()
-			return nil, err
-		}
-		v.group.Go(func() { v.read(events) })
+		v.group.Go(func() { v.read(forwarding, member) })
 	}
 	return v, nil
 }
@@ -131,25 +124,40 @@ func (w *world) forward(ctx context.Context, pod string, port int) {
 	}
 }
 
-func (v *witness) read(events <-chan store.SessionEvents) {
-	for e := range events {
-		v.mu.Lock()
+// read takes what one member tells. Where some may have been missed, all is listed.
+func (v *witness) read(ctx context.Context, member *store.Store) {
+	member.FollowPresence(ctx, peopleNamespace, peoplePresence, func(e store.PresenceChanges) {
 		if e.Gap {
-			v.gaps = append(v.gaps, time.Now())
+			v.group.Go(func() { v.list(ctx, member) })
 		}
-		for _, c := range e.Changes {
-			if c.Key.Namespace != peopleNamespace || c.Key.Presence != peoplePresence {
-				continue
-			}
-			if c.Revision <= v.at[c.Key.Client].Revision {
-				continue // another member has told it
-			}
-			v.at[c.Key.Client] = c
-			if c.Session != nil && c.Session.Offline {
-				v.offline = append(v.offline, declaration{time.Now(), c.Key.Client, *c.Session})
-			}
+		v.take(e.Changes)
+	})
+}
+
+// list takes all that a member holds, as soon as it answers.
+func (v *witness) list(ctx context.Context, member *store.Store) {
+	for {
+		_, err := member.ListPresence(ctx, peopleNamespace, peoplePresence, func(c store.KeyedSession) error {
+			v.take([]store.KeyedSession{c})
+			return nil
+		})
+		if err == nil || pause(ctx, time.Second) != nil {
+			return
 		}
-		v.mu.Unlock()
+	}
+}
+
+func (v *witness) take(changes []store.KeyedSession) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, c := range changes {
+		if c.Revision <= v.at[c.Key.Client].Revision {
+			continue // another member has told it
+		}
+		v.at[c.Key.Client] = c
+		if c.Session != nil && c.Session.Offline {
+			v.offline = append(v.offline, declaration{time.Now(), c.Key.Client, *c.Session})
+		}
 	}
 }
 
