@@ -77,15 +77,25 @@ func compose(nodes []corev1.Node, agents []corev1.Pod, populations []population)
 	return s
 }
 
+// AddressOf is where a pod is probed, by the port that its Presence names; false: it
+// cannot be reached.
+func AddressOf(pod *corev1.Pod, port intstr.IntOrString) (string, bool) {
+	number, ok := portOf(pod, port)
+	if !ok || !reachable(pod) {
+		return "", false
+	}
+	return join(pod, number), true
+}
+
 // target makes a Target of a pod that can be reached.
 func target(p *v1alpha1.Presence, pod *corev1.Pod, zones map[string]string) (Target, bool) {
-	port, ok := portOf(pod, p.Spec.Servers.Port)
-	if !ok || !reachable(pod) {
+	address, ok := AddressOf(pod, p.Spec.Servers.Port)
+	if !ok {
 		return Target{}, false
 	}
 	o := p.Spec.Servers.Overload
 	return Target{
-		Name: nameOf(pod), Node: pod.Spec.NodeName, Zone: zones[pod.Spec.NodeName], Address: join(pod, port),
+		Name: nameOf(pod), Node: pod.Spec.NodeName, Zone: zones[pod.Spec.NodeName], Address: address,
 		AnswerTime: cmp.Or(o.AnswerTime.Duration, defaultAnswerTime),
 		Window:     cmp.Or(o.Window.Duration, defaultWindow),
 		Observers:  cmp.Or(int(o.Observers), defaultObservers),

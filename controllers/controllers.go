@@ -5,7 +5,7 @@
 // What decides is pure and lives in internal/verdict and internal/plan. Each
 // package here has one concern: evidence (what is known), judge (when to
 // judge), failover (carrying a decision out), gate (labels, and letting servers
-// in again), presence (statuses), orphans (clients of lost servers), explain and
+// in again), kept (what a successor must find in the store), presence (statuses), orphans (clients of lost servers), explain and
 // sessions (answers to people), defaults, lead and retry.
 package controllers
 
@@ -32,12 +32,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/rollcall-dev/rollcall/agent/witness"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/controllers/explain"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/controllers/gate"
 	"github.com/rollcall-dev/rollcall/controllers/judge"
+	"github.com/rollcall-dev/rollcall/controllers/kept"
 	"github.com/rollcall-dev/rollcall/controllers/lead"
 	"github.com/rollcall-dev/rollcall/controllers/orphans"
 	"github.com/rollcall-dev/rollcall/controllers/presence"
@@ -70,6 +72,9 @@ type Config struct {
 	// ID names this replica in the election, such as its pod's name.
 	ID     string
 	Logger *slog.Logger
+	// Witness observes servers while this replica leads, where too few agents can;
+	// nil: it does not. Its name must be store.ControllerObserver of ID.
+	Witness *witness.Witness
 	// Registerer of the metrics. What MetricsAddress serves is controller-runtime's
 	// registry (sigs.k8s.io/controller-runtime/pkg/metrics.Registry).
 	Registerer prometheus.Registerer
@@ -112,6 +117,7 @@ type Controllers struct {
 	follower *failover.Follower
 	gate     *gate.Gate
 	warden   *quarantine.Warden
+	kept     *kept.Keeper
 	presence *presence.Reconciler
 	orphans  *orphans.Keeper
 	retry    *retry.Retrier
@@ -121,6 +127,8 @@ type Controllers struct {
 	failovers, presences kicker
 	// began has an element when the leadership has begun or ended.
 	began chan struct{}
+	// led is the same, for observe.
+	led chan struct{}
 	// background is what was begun and must end before Run returns.
 	background sync.WaitGroup
 }
@@ -130,7 +138,7 @@ func New(cfg Config) (*Controllers, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Controllers{cfg: cfg, book: evidence.New(time.Now), began: make(chan struct{}, 1)}
+	c := &Controllers{cfg: cfg, book: evidence.New(time.Now), began: make(chan struct{}, 1), led: make(chan struct{}, 1)}
 	for _, step := range []func() error{c.makeManager, c.makeParts, c.makeReconcilers} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("controllers: %w", err)
@@ -180,7 +188,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "taint", "defaultPresence", "watch")
+		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "taint", "defaultPresence", "watch", "keep")
 	if err != nil {
 		return err
 	}
@@ -193,15 +201,18 @@ func (c *Controllers) makeParts() error {
 	}
 	c.judge, err = judge.New(judge.Config{
 		Book: c.book, Cache: c.manager.GetClient(), Ledger: c.ledger, Installation: c.installation(), Away: c.cfg.Store.Away,
+		StandIn: c.cfg.standIn(), Leading: c.Leading,
 		Now: time.Now, Logger: c.cfg.Logger, Registerer: c.cfg.Registerer, Publish: c.publish,
 	})
 	if err != nil {
 		return err
 	}
+	once := &retry.Once{Retry: c.retry, Logger: c.cfg.Logger, Now: time.Now, Go: c.background.Go, Done: c.book.Touch}
 	c.gate = &gate.Gate{
 		Client: c.manager.GetClient(), Live: c.manager.GetAPIReader(), Book: c.book, Ledger: c.ledger,
-		Last: c.judge.Last, Retry: c.retry, Logger: c.cfg.Logger, Now: time.Now, Go: c.background.Go,
+		Last: c.judge.Last, Logger: c.cfg.Logger, Once: once,
 	}
+	c.kept = &kept.Keeper{Book: c.book, Once: once, Logger: c.cfg.Logger}
 	c.questions, err = explain.New(explain.Config{
 		Judge: c.judge, Sessions: sessions.Finder{Store: c.cfg.Store, Presences: c.judge.Clients},
 		ID: c.cfg.ID, Leading: c.Leading,

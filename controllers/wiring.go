@@ -80,6 +80,7 @@ func (c *Controllers) run(ctx context.Context) error {
 		g.Go(func() error { return c.seat.Run(parts) })
 		g.Go(func() error { return c.orphans.Run(parts) })
 		g.Go(func() error { return c.serve(parts) })
+		g.Go(func() error { return c.observe(parts) })
 		return c.judge.Run(parts)
 	})
 	if err := g.Wait(); ctx.Err() == nil {
@@ -127,9 +128,11 @@ func (c *Controllers) watchKubernetes(ctx context.Context) error {
 
 // changed is told by the seat that the leadership has begun or ended.
 func (c *Controllers) changed() {
-	select {
-	case c.began <- struct{}{}:
-	default:
+	for _, tell := range []chan struct{}{c.began, c.led} {
+		select {
+		case tell <- struct{}{}:
+		default:
+		}
 	}
 	c.book.Touch()
 }
@@ -167,6 +170,7 @@ func (c *Controllers) publish(r *judge.Result) {
 	}
 	c.gate.Keep(t, r)
 	c.warden.Keep(t, r)
+	c.kept.Keep(t, r)
 	c.presence.Announce(t, r)
 	failovers, err := c.ledger.All(t.Context, "")
 	if err != nil {
@@ -243,13 +247,25 @@ func slimPod(o any) (any, error) {
 		slim.Annotations = nil
 	}
 	slim.Spec.NodeName = p.Spec.NodeName
-	slim.Status.Phase = p.Status.Phase
+	slim.Spec.Containers, slim.Spec.InitContainers = ports(p.Spec.Containers), ports(p.Spec.InitContainers)
+	slim.Status.Phase, slim.Status.PodIP = p.Status.Phase, p.Status.PodIP
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {
 			slim.Status.Conditions = []corev1.PodCondition{c}
 		}
 	}
 	return slim, nil
+}
+
+// ports are what is looked at of containers.
+func ports(containers []corev1.Container) []corev1.Container {
+	var some []corev1.Container
+	for _, c := range containers {
+		if len(c.Ports) > 0 {
+			some = append(some, corev1.Container{Ports: c.Ports})
+		}
+	}
+	return some
 }
 
 // slimNode likewise.

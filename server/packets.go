@@ -73,6 +73,9 @@ func (p *peer) leave(m moment, why mqtt.Reason) {
 		} else {
 			p.s.recorder.Offline(p.key(), v.Arrival, m.read, m.read)
 		}
+		if p.presence.Kind == Clients {
+			p.s.ended.Add(1)
+		}
 		p.log("Client left", "code", why.String())
 	}
 	p.bye(nil)

@@ -45,6 +45,7 @@ type Server struct {
 	peers      peers
 	shared     shared
 	strangers  atomic.Int64 // connections without a session
+	ended      atomic.Int64 // sessions of clients that went offline here
 	reporters  atomic.Int64
 	background sync.WaitGroup // reports and subscriptions under way
 
@@ -301,6 +302,9 @@ func (s *Server) expire(v session.View[peer], now time.Time, tick session.Tick) 
 	if !v.Class.Probe {
 		lastSeen := now.Add(-time.Duration(tick-v.LastBeat) * session.TickLength)
 		s.recorder.Offline(store.SessionKey{Namespace: v.Class.Namespace, Presence: v.Class.Presence, Client: v.Client}, v.Arrival, now, lastSeen)
+		if found, known := s.cfg.Presences.Lookup(v.Class.Namespace, v.Class.Presence); known && found.Kind == Clients {
+			s.ended.Add(1)
+		}
 	}
 	if v.Link != nil {
 		v.Link.logAbout(v.Client, "Client was silent too long")

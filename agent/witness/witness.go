@@ -100,6 +100,11 @@ func New(cfg Config) (*Witness, error) {
 	return &Witness{cfg: cfg, board: report.NewBoard(), metrics: metrics, phase: rand.N(probe.Interval)}, nil
 }
 
+// StandIn is this part as an assignment names it.
+func (w *Witness) StandIn() store.StandIn {
+	return store.StandIn{Name: w.cfg.Name, Node: w.cfg.Node, Zone: w.cfg.Zone, Boot: w.cfg.Boot}
+}
+
 // Run probes those whom it is assigned to until ctx ends. It may be run again,
 // but not twice at once.
 func (w *Witness) Run(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rollcall-dev/rollcall/controllers"
+	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
 func controllerCommand() *cobra.Command {
@@ -16,6 +17,7 @@ func controllerCommand() *cobra.Command {
 		etcdOptions
 		kubeOptions
 		installationOptions
+		witnessOptions
 		id string
 	}
 	cmd := &cobra.Command{
@@ -27,6 +29,7 @@ func controllerCommand() *cobra.Command {
 			o.etcdOptions.check(&c)
 			c.needed("id", o.id)
 			o.installationOptions.check(&c)
+			o.witnessOptions.check(&c)
 			if err := c.err(); err != nil {
 				return err
 			}
@@ -37,15 +40,19 @@ func controllerCommand() *cobra.Command {
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				log, metrics := o.logger(), registry()
 				web := o.serveHTTP(ctx, group, metrics)
-				store, err := o.open(ctx, log, metrics)
+				records, err := o.open(ctx, log, metrics)
 				if err != nil {
 					return err
 				}
-				if err := o.claim(ctx, store); err != nil {
+				if err := o.claim(ctx, records); err != nil {
+					return err
+				}
+				observer, err := o.witness(records, store.ControllerObserver(o.id), o.namespace, log, metrics)
+				if err != nil {
 					return err
 				}
 				manager, err := controllers.New(controllers.Config{
-					Store: store, RestConfig: config, Namespace: o.namespace, LabelledOnly: !o.defaultInstallation, ID: o.id,
+					Store: records, RestConfig: config, Namespace: o.namespace, LabelledOnly: !o.defaultInstallation, ID: o.id, Witness: observer,
 					Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -65,5 +72,8 @@ func controllerCommand() *cobra.Command {
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.id, "id", hostname, "this replica's `name` in the election")
 	o.installationOptions.flags(f)
+	o.witnessOptions.flags(f, "")
+	f.StringVar(&o.node, "node", "", "this `node`'s name, where --token-file is given")
+	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
 	return cmd
 }

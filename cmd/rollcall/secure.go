@@ -15,25 +15,26 @@ import (
 // tlsClientOptions say how a part speaks TLS with heartbeat servers. Files are
 // read anew when they change.
 type tlsClientOptions struct {
+	prefix    string // of the flags
 	on        bool
 	ca, name  string
 	cert, key string
 }
 
 func (o *tlsClientOptions) flags(f *pflag.FlagSet) {
-	f.BoolVar(&o.on, "tls", false, "speak TLS with heartbeat servers")
-	f.StringVar(&o.ca, "tls-ca", "", "PEM `file` with the authority that signed the servers' certificates; empty: the system's")
-	f.StringVar(&o.name, "tls-server-name", "", "`name` that the servers' certificates must have; empty: that of the address")
-	f.StringVar(&o.cert, "tls-cert", "", "PEM `file` with a client certificate")
-	f.StringVar(&o.key, "tls-key", "", "PEM `file` with the key of --tls-cert")
+	f.BoolVar(&o.on, o.prefix+"tls", false, "speak TLS with heartbeat servers")
+	f.StringVar(&o.ca, o.prefix+"tls-ca", "", "PEM `file` with the authority that signed the servers' certificates; empty: the system's")
+	f.StringVar(&o.name, o.prefix+"tls-server-name", "", "`name` that the servers' certificates must have; empty: that of the address")
+	f.StringVar(&o.cert, o.prefix+"tls-cert", "", "PEM `file` with a client certificate")
+	f.StringVar(&o.key, o.prefix+"tls-key", "", "PEM `file` with the key of --"+o.prefix+"tls-cert")
 }
 
 func (o *tlsClientOptions) check(c *checks) {
 	if (o.cert == "") != (o.key == "") {
-		c.fail("tls-cert", "and --tls-key go together")
+		c.fail(o.prefix+"tls-cert", "and --%stls-key go together", o.prefix)
 	}
 	if !o.on && (o.ca != "" || o.name != "" || o.cert != "") {
-		c.fail("tls", "is needed with --tls-ca, --tls-server-name and --tls-cert")
+		c.fail(o.prefix+"tls", "is needed with --%[1]stls-ca, --%[1]stls-server-name and --%[1]stls-cert", o.prefix)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rollcall-dev/rollcall/internal/heap"
+	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/server"
 	"github.com/rollcall-dev/rollcall/server/access"
 )
@@ -24,6 +25,7 @@ func serverCommand() *cobra.Command {
 		accessOptions
 		tlsServerOptions
 		installationOptions
+		peers                      witnessOptions
 		name, podUID, zone, node   string
 		listen, advertise          string
 		capacity, loops, gcPercent int
@@ -60,6 +62,8 @@ func serverCommand() *cobra.Command {
 			if o.memoryLimit < 0 {
 				c.fail("memory-limit", "%d must not be negative", o.memoryLimit)
 			}
+			o.peers.node, o.peers.zone = o.node, o.zone
+			o.peers.check(&c)
 			if err := c.err(); err != nil {
 				return err
 			}
@@ -87,11 +91,11 @@ func serverCommand() *cobra.Command {
 			}
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				web := o.serveHTTP(ctx, group, metrics)
-				store, err := o.open(ctx, log, metrics)
+				records, err := o.open(ctx, log, metrics)
 				if err != nil {
 					return err
 				}
-				if err := o.claim(ctx, store); err != nil {
+				if err := o.claim(ctx, records); err != nil {
 					return err
 				}
 				presences, err := server.NewPresences(config, o.installation(), log)
@@ -102,10 +106,19 @@ func serverCommand() *cobra.Command {
 				if o.faults {
 					faults = server.NewFaults()
 				}
+				observer, err := o.peers.witness(records, store.ServerObserver(o.namespace+"/"+o.name), o.namespace, log, metrics)
+				if err != nil {
+					return err
+				}
+				observes := int64(0)
+				if observer != nil {
+					observes = observer.StandIn().Boot
+					group.Go(func() error { return observer.Run(ctx) })
+				}
 				s, err := server.New(server.Config{
 					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
 					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
-					Store: store, Presences: presences, Authenticator: authenticator,
+					Store: records, Presences: presences, Authenticator: authenticator, Observes: observes,
 					Faults: faults, Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -131,6 +144,7 @@ func serverCommand() *cobra.Command {
 	o.kubeOptions.flags(f)
 	o.accessOptions.flags(f)
 	o.tlsServerOptions.flags(f)
+	o.peers.flags(f, "peer-")
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.name, "name", hostname, "this pod's `name`")
 	o.installationOptions.flags(f)

@@ -14,7 +14,7 @@ import (
 )
 
 // The sources that must each have given a first snapshot before anything is judged.
-type source uint8
+type source uint16
 
 const (
 	fromServers source = 1 << iota
@@ -23,6 +23,9 @@ const (
 	fromBeats
 	fromDirectives
 	fromPause
+	fromAssignments
+	fromDue
+	fromPenalties
 	allSources = 1<<iota - 1
 )
 
@@ -42,7 +45,9 @@ type Book struct {
 	crew         int               // how often a node was added to beats, or taken away
 	authors      map[string]author // of observations and words, by node
 	directives   map[string]store.Directive
-	admitted     map[string]time.Time // when a server's drain directive was withdrawn
+	assignments  map[string]store.Assignment
+	due          map[string]store.Due
+	penalties    map[string]store.Penalty
 	pause        *store.Pause
 }
 
@@ -58,7 +63,9 @@ func New(now func() time.Time) *Book {
 		beats:        map[string]map[string]beat{},
 		authors:      map[string]author{},
 		directives:   map[string]store.Directive{},
-		admitted:     map[string]time.Time{},
+		assignments:  map[string]store.Assignment{},
+		due:          map[string]store.Due{},
+		penalties:    map[string]store.Penalty{},
 	}
 }
 
@@ -103,14 +110,6 @@ func (b *Book) Directive(server string) (store.Directive, bool) {
 	defer b.mu.Unlock()
 	d, ok := b.directives[server]
 	return d, ok
-}
-
-// Admitted is when a server's drain directive was last seen to be withdrawn;
-// zero: never by this process.
-func (b *Book) Admitted(server string) time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.admitted[server]
 }
 
 // arrived notes that a source has given a snapshot. The caller holds mu.
@@ -184,32 +183,6 @@ func (b *Book) UpdateSuspicions(u store.Update[store.SuspicionKey, store.Suspici
 	b.arrived(fromSuspicions, u.Reset)
 }
 
-// UpdateDirectives takes a change of the directives.
-func (b *Book) UpdateDirectives(u store.Update[string, store.Directive]) {
-	b.mu.Lock()
-	defer b.Touch()
-	defer b.mu.Unlock()
-	if u.Reset {
-		for server := range b.directives {
-			if _, ok := u.Put[server]; !ok {
-				b.withdrawn(server)
-			}
-		}
-	}
-	maps.Copy(b.directives, u.Put)
-	for _, server := range u.Deleted {
-		b.withdrawn(server)
-	}
-	b.arrived(fromDirectives, u.Reset)
-}
-
-func (b *Book) withdrawn(server string) {
-	if b.directives[server].Drain {
-		b.admitted[server] = b.now()
-	}
-	delete(b.directives, server)
-}
-
 // UpdatePause takes a change of the stop switch.
 func (b *Book) UpdatePause(u store.Update[string, store.Pause]) {
 	b.mu.Lock()
@@ -277,7 +250,7 @@ func (b *Book) Observations(server string, assigned []verdict.Observer) []verdic
 			Incarnation: said.Incarnation,
 			Answered:    said.Answered,
 			Healthy:     said.Health == 0,
-			Online:      b.online(o.Name),
+			Online:      b.speaks(o, server, said.Boot),
 			Answer:      time.Duration(said.Answer) * time.Microsecond,
 			QueueDelay:  time.Duration(said.QueueDelay) * time.Microsecond,
 			Detail:      said.Detail,

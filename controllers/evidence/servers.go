@@ -305,8 +305,11 @@ func (b *Book) Forget(keep func(server string) bool) {
 	maps.DeleteFunc(b.servers, func(name string, s *server) bool {
 		return !s.live && !keep(name) && now.Sub(s.changed) > forgetFormer
 	})
-	maps.DeleteFunc(b.authors, func(node string, _ author) bool { return b.beats[node] == nil })
-	maps.DeleteFunc(b.admitted, func(name string, at time.Time) bool {
-		return !keep(name) && now.Sub(at) > forgetFormer
-	})
+	standIns := map[string]bool{}
+	for _, a := range b.assignments {
+		for _, s := range a.StandIns {
+			standIns[s.Name] = true
+		}
+	}
+	maps.DeleteFunc(b.authors, func(who string, _ author) bool { return b.beats[who] == nil && !standIns[who] })
 }

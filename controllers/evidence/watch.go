@@ -17,6 +17,9 @@ func (b *Book) Watch(ctx context.Context, s *store.Store, namespace string) erro
 	follow(ctx, &wg, s.WatchPresence(ctx, namespace, NodesPresence), b.UpdateBeats)
 	follow(ctx, &wg, s.WatchDirectives(ctx), b.UpdateDirectives)
 	follow(ctx, &wg, s.WatchPause(ctx), b.UpdatePause)
+	follow(ctx, &wg, s.WatchAssignments(ctx), b.UpdateAssignments)
+	follow(ctx, &wg, s.WatchDue(ctx), b.UpdateDue)
+	follow(ctx, &wg, s.WatchPenalties(ctx), b.UpdatePenalties)
 	wg.Wait()
 	return nil
 }

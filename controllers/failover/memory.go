@@ -31,8 +31,15 @@ func Recall(fo *v1alpha1.Failover, f Facts) Memory {
 	if fo.Spec.Count != nil && (m.Clients == 0 || int(*fo.Spec.Count) < m.Clients) {
 		m.Clients = int(*fo.Spec.Count)
 	}
+	if m.Incarnation == f.Server.Record.Incarnation {
+		m.Ended = f.Server.Record.Ended
+	}
+	m.Lost = int(status.Lost)
 	if Begun(fo) {
 		m.Put, m.Began = f.Now, f.Now
+		if own {
+			m.slow(f.Directive.Rate)
+		}
 	}
 	return m
 }

@@ -27,6 +27,7 @@ func (s Step) pace(fo *v1alpha1.Failover, f Facts) Step {
 	}
 	now := plan.Adjust(f.Now, f.Plan.Policy, f.Plan.Brake, move, f.Plan.Fleet, f.Plan.Active)
 	s.Memory.Pace = now
+	s.Memory.slow(now.Rate)
 	s.After = min(s.After, now.Next.Sub(f.Now))
 	if now.Held != last.Held {
 		message := "Clients are told to go."

@@ -16,7 +16,8 @@ import (
 
 const (
 	// MinDeadline is the least time that clients get to arrive elsewhere. A
-	// Failover of many takes longer: deadlineFactor times what its rate needs.
+	// Failover of many, or a slow one, takes longer: deadlineFactor times what the
+	// slowest pace needs that it was given.
 	MinDeadline    = 60 * time.Second
 	deadlineFactor = 3
 	// quiet is how long after the last sign of progress a server that says it
@@ -85,8 +86,13 @@ type Memory struct {
 	// Began when it first was, or when this leader took over: another's clock
 	// says nothing.
 	Grown, Put, Began time.Time
-	// Pace is how fast it goes, and where to, as was last directed.
-	Pace plan.Pace
+	// Pace is how fast it goes, and where to, as was last directed; Slowest is the
+	// slowest so far, in clients per second, but for standing still; 0: none.
+	Pace    plan.Pace
+	Slowest float64
+	// Ended is how many sessions had gone offline on the server when it was begun,
+	// or when this leader took over, and Lost how many it had lost by then.
+	Ended, Lost int
 	// Told is how many clients the server says it has told to go, and Acted when
 	// that last grew.
 	Told  int
@@ -184,6 +190,7 @@ func (s Step) begin(fo *v1alpha1.Failover, f Facts) Step {
 		s.Put.Targets = append(s.Put.Targets, store.Target{Server: t.Server, Address: t.Address, Weight: t.Weight})
 	}
 	s.Memory.Put, s.Memory.Pace = f.Now, paceOf(s.Put, f.Now)
+	s.Memory.slow(s.Put.Rate)
 	if s.Memory.Began.IsZero() {
 		s.Memory.Began = f.Now
 	}
@@ -228,10 +235,12 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 		}
 	}
 	s.Status.Moved = int32(moved)
-	pending := max(0, s.Memory.Clients-moved-int(s.Status.Lost))
+	open := max(0, s.Memory.Clients-moved)
+	s.Status.Lost = int32(min(open, s.lost(f)))
+	pending := open - int(s.Status.Lost)
 	if r := s.Memory.Remaining; r >= 0 && r < pending {
-		// Those that neither a receiver nor the store knows of have left.
-		s.Status.Lost += int32(pending - r)
+		// The others are elsewhere, if no receiver has counted them: one may have said
+		// goodbye before it went, as agents do, or its receiver has not told yet.
 		pending = r
 	}
 	s.Status.Pending = int32(pending)
@@ -244,7 +253,6 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	case pending == 0:
 		return s.end(fo, f, v1alpha1.ReasonMoved, fmt.Sprintf("All %d clients are elsewhere, or gone.", s.Memory.Clients))
 	case Drains(fo) && own && f.Server.Record.Total() == 0 && idle >= quiet:
-		s.Status.Lost += s.Status.Pending
 		s.Status.Pending = 0
 		return s.end(fo, f, v1alpha1.ReasonMoved, "The server holds no session any more.")
 	case !Drains(fo) && told && idle >= quiet:
@@ -253,13 +261,34 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	case faulty(fo) && f.State == verdict.Alive:
 		return s.end(fo, f, v1alpha1.ReasonRecovered, fmt.Sprintf("The server answers again; %d clients stay with it.", pending))
 	}
-	deadline := s.Memory.Began.Add(Deadline(s.Memory.Clients, f.Rate))
+	rate := f.Rate
+	if s.Memory.Slowest > 0 {
+		rate = min(rate, s.Memory.Slowest)
+	}
+	deadline := s.Memory.Began.Add(Deadline(s.Memory.Clients, rate))
 	if !f.Now.Before(deadline) {
 		return s.end(fo, f, v1alpha1.ReasonTimedOut, fmt.Sprintf("%d clients had not arrived elsewhere by the deadline.", pending))
 	}
 	s.Stalled = s.Memory.Remaining < 0 && f.Now.Sub(latest(s.Memory.Grown, s.Memory.Put)) >= 3*quiet
 	s.After = min(lookAgain, deadline.Sub(f.Now))
 	return s.pace(fo, f).sever(fo, f)
+}
+
+// lost is how many clients went offline on the server since the Failover began: it
+// tells so itself. One that does not run declares nobody, and nobody else does
+// while the Failover is in progress.
+func (s Step) lost(f Facts) int {
+	if f.Server.Record.Incarnation != s.Memory.Incarnation {
+		return int(s.Status.Lost)
+	}
+	return s.Memory.Lost + max(0, f.Server.Record.Ended-s.Memory.Ended)
+}
+
+// slow remembers the slowest pace.
+func (m *Memory) slow(rate float64) {
+	if rate > 0 && (m.Slowest == 0 || rate < m.Slowest) {
+		m.Slowest = rate
+	}
 }
 
 // end finishes a Failover. A server that was taken out stays out until it is

@@ -74,13 +74,24 @@ func TestSteps(t *testing.T) {
 			outcome: v1alpha1.ReasonMoved, moved: 120, firsts: true},
 		{name: "a server that says it is empty is believed, once the receivers have had time",
 			change: func(f *Facts, _ *Memory) { live(f, 0); taken(f, store.Takeovers{Directive: 90}) },
-			was:    v1alpha1.FailoverStatus{Moved: 90, FirstMovedAt: micro(start)}, outcome: v1alpha1.ReasonMoved, moved: 90, lost: 10},
+			was:    v1alpha1.FailoverStatus{Moved: 90, FirstMovedAt: micro(start)}, outcome: v1alpha1.ReasonMoved, moved: 90},
+		{name: "and who went offline there is lost", change: func(f *Facts, m *Memory) {
+			live(f, 0)
+			taken(f, store.Takeovers{Directive: 90})
+			f.Server.Record.Ended, m.Ended = 47, 40
+		}, was: v1alpha1.FailoverStatus{Moved: 90, FirstMovedAt: micro(start)}, outcome: v1alpha1.ReasonMoved, moved: 90, lost: 7},
+		{name: "nobody is both lost and elsewhere", change: func(f *Facts, _ *Memory) {
+			taken(f, store.Takeovers{Directive: 98})
+			f.Server.Record.Ended = 5
+		}, outcome: v1alpha1.ReasonMoved, moved: 98, lost: 2, firsts: true},
+		{name: "what another process counts is not its loss", change: func(f *Facts, _ *Memory) { f.Server.Record.Incarnation, f.Server.Record.Ended = "later", 5 },
+			outcome: v1alpha1.ReasonMoving, pending: 100, stalled: true},
 		{name: "and not before", change: func(f *Facts, _ *Memory) { live(f, 0); f.Server.Written = f.Now },
 			outcome: v1alpha1.ReasonMoving, pending: 100, stalled: true},
 		{name: "a dead server's last record is not believed", change: func(f *Facts, _ *Memory) { live(f, 0); f.Server.Live = false },
 			outcome: v1alpha1.ReasonMoving, pending: 100, stalled: true},
-		{name: "clients that nobody knows of are lost", change: func(_ *Facts, m *Memory) { m.Remaining = 4 },
-			outcome: v1alpha1.ReasonMoving, pending: 4, lost: 96},
+		{name: "clients that neither the server nor the store knows of are elsewhere", change: func(_ *Facts, m *Memory) { m.Remaining = 4 },
+			outcome: v1alpha1.ReasonMoving, pending: 4},
 		{name: "a server that answers again keeps the rest", change: func(f *Facts, _ *Memory) { live(f, 30); f.State = verdict.Alive },
 			outcome: v1alpha1.ReasonRecovered, pending: 100},
 		{name: "a drained server that is alive is drained on", reason: v1alpha1.FailoverDrain,
@@ -92,6 +103,16 @@ func TestSteps(t *testing.T) {
 		{name: "a large one has longer",
 			change:  func(f *Facts, m *Memory) { f.Now = start.Add(MinDeadline); m.Clients = 20000 },
 			outcome: v1alpha1.ReasonMoving, pending: 20000, stalled: true},
+		{name: "a slow one has longer, by the pace that it is given", reason: v1alpha1.FailoverReturned, count: 10000,
+			change: func(f *Facts, m *Memory) {
+				f.Now, f.State, m.Slowest = start.Add(3000*time.Second-1), verdict.Alive, 10
+			},
+			outcome: v1alpha1.ReasonMoving, pending: 10000, stalled: true},
+		{name: "and then it ends too", reason: v1alpha1.FailoverReturned, count: 10000,
+			change: func(f *Facts, m *Memory) {
+				f.Now, f.State, m.Slowest = start.Add(3000*time.Second), verdict.Alive, 10
+			},
+			outcome: v1alpha1.ReasonTimedOut, pending: 10000, withdrawn: true},
 		{name: "a pause withdraws the directive", change: func(f *Facts, _ *Memory) { f.Forbidden = "Paused." },
 			outcome: v1alpha1.ReasonCancelled, withdrawn: true},
 		{name: "a directive that was lost with the store is written again", change: func(f *Facts, _ *Memory) { f.Directive = nil },
@@ -195,7 +216,7 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 				Spec:   v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain},
 				Status: v1alpha1.FailoverStatus{Moved: 90, Pending: 8, Lost: 2, Conditions: []metav1.Condition{begun}},
 			},
-			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start}},
+			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start, Lost: 2}},
 		{"a person's that nobody has begun, from what is now",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain}},
 			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1}},

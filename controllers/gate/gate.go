@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,15 +26,6 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
-const (
-	// within bounds one attempt to bring something about. What is still wanted
-	// after that is tried again.
-	within = 10 * time.Second
-	// echo is how long what was written may take to show in the caches; until
-	// then it isn't written again.
-	echo = 2 * time.Second
-)
-
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
 
 // Gate keeps labels and directives as they should be. Every field is needed.
@@ -48,14 +37,8 @@ type Gate struct {
 	Ledger *failover.Ledger
 	// Last is the newest judgement; nil: none.
 	Last   func() *judge.Result
-	Retry  *retry.Retrier
 	Logger *slog.Logger
-	Now    func() time.Time
-	// Go runs something in the background, and has it waited for at the end.
-	Go func(func())
-
-	mu   sync.Mutex
-	busy map[string]time.Time // what is being brought about, or was just now; zero: still
+	Once   *retry.Once
 }
 
 // Divert turns a server's label to false, and returns at once.
@@ -69,7 +52,7 @@ func (g *Gate) Restore(t *lead.Tenure, server string) {
 			return
 		}
 	}
-	g.bring(t, "label", server+" restored", func(ctx context.Context) error {
+	g.Once.Bring(t.Context, "label", server+" restored", func(ctx context.Context) error {
 		namespace, name, _ := strings.Cut(server, "/")
 		var pod corev1.Pod
 		if err := g.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &pod); err != nil {
@@ -137,7 +120,7 @@ func (g *Gate) label(t *lead.Tenure, server, value string) {
 	if !ok || !pod.Labelled || pod.Accepting == value {
 		return
 	}
-	g.bring(t, "label", server+" "+value, func(ctx context.Context) error {
+	g.Once.Bring(t.Context, "label", server+" "+value, func(ctx context.Context) error {
 		return g.patch(ctx, server, pod.UID, value)
 	})
 }
@@ -195,7 +178,7 @@ func (g *Gate) orphans(t *lead.Tenure, r *judge.Result, directives map[string]st
 // withdrawDeleted withdraws a directive after making sure that its Failover is
 // gone, or another installation's by now: the cache may lag behind the store.
 func (g *Gate) withdrawDeleted(t *lead.Tenure, server, name string) {
-	g.bring(t, "deleteDirective", server+" "+name, func(ctx context.Context) error {
+	g.Once.Bring(t.Context, "deleteDirective", server+" "+name, func(ctx context.Context) error {
 		namespace, short, _ := strings.Cut(name, "/")
 		var fo v1alpha1.Failover
 		err := g.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: short}, &fo)
@@ -217,43 +200,11 @@ func (g *Gate) withdrawDeleted(t *lead.Tenure, server, name string) {
 
 // withdraw takes a directive away because the server is readmitted, or gone.
 func (g *Gate) withdraw(t *lead.Tenure, server, name, because string) {
-	g.bring(t, "deleteDirective", server+" "+name, func(ctx context.Context) error {
+	g.Once.Bring(t.Context, "deleteDirective", server+" "+name, func(ctx context.Context) error {
 		if err := t.DeleteDirective(ctx, server, name); err != nil {
 			return err
 		}
 		g.Logger.Info("Directive withdrawn", "server", server, "failover", name, "because", because)
 		return nil
-	})
-}
-
-// bring does something in the background, once at a time, and not again until
-// it has had time to show.
-func (g *Gate) bring(t *lead.Tenure, operation, about string, do func(context.Context) error) {
-	key := operation + " " + about
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.busy == nil {
-		g.busy = map[string]time.Time{}
-	}
-	now := g.Now()
-	for k, at := range g.busy {
-		if !at.IsZero() && now.Sub(at) > echo {
-			delete(g.busy, k)
-		}
-	}
-	if _, busy := g.busy[key]; busy {
-		return
-	}
-	g.busy[key] = time.Time{}
-	g.Go(func() {
-		ctx, cancel := context.WithTimeout(t.Context, within)
-		defer cancel()
-		if err := g.Retry.Do(ctx, operation, do); err != nil && t.Context.Err() == nil {
-			g.Logger.Warn("Not brought about yet", "operation", operation, "about", about, "err", err)
-		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.busy[key] = g.Now()
-		g.Book.Touch()
 	})
 }

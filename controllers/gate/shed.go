@@ -25,7 +25,7 @@ func (g *Gate) shed(t *lead.Tenure, r *judge.Result, directives map[string]store
 		if stands && (!d.Refuse || d.Incarnation == want.Incarnation && d.RetryAfter == want.RetryAfter) {
 			continue
 		}
-		g.bring(t, "putDirective", server+" sheds "+s.Incarnation, func(ctx context.Context) error {
+		g.Once.Bring(t.Context, "putDirective", server+" sheds "+s.Incarnation, func(ctx context.Context) error {
 			if err := t.PutDirective(ctx, server, want); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
@@ -41,6 +42,11 @@ type Config struct {
 	Ledger *failover.Ledger
 	// Installation is which Presences are judged.
 	Installation v1alpha1.Installation
+	// StandIn is this process where it can observe servers too, while it leads; nil:
+	// it cannot.
+	StandIn *store.StandIn
+	// Leading tells whether this process leads.
+	Leading func() bool
 	// Away is how long the store has not answered.
 	Away func(now time.Time) time.Duration
 	// Now is the clock.
@@ -52,7 +58,7 @@ type Config struct {
 }
 
 func (c Config) validate() error {
-	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.Away == nil || c.Now == nil ||
+	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.Away == nil || c.Leading == nil || c.Now == nil ||
 		c.Logger == nil || c.Registerer == nil || c.Publish == nil {
 		return errors.New("judge: every field of Config is needed")
 	}
@@ -73,11 +79,15 @@ type Judge struct {
 	nodes     verdict.Judgement
 	servers   map[types.NamespacedName]verdict.Judgement
 	observers electorate
+	// kept is what leaders keep for each other, as of this judgement.
+	kept kept
 	// memory is the plan's, by Presence.
 	memory map[types.NamespacedName]plan.Memory
 	// seen is when each Failover was first seen here. What is compared with
 	// this process's own times must not be another machine's clock.
 	seen map[types.UID]time.Time
+	// first is when that was noted first: what was there then is of unknown age.
+	first time.Time
 	// begun are pods that have been seen Ready or with a record, and alive when
 	// each server was last found Alive.
 	begun map[types.UID]bool

@@ -8,6 +8,7 @@ import (
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
@@ -22,6 +23,8 @@ type Result struct {
 	Populations map[types.NamespacedName]*Population
 	// Servers is what is known of every server by its record.
 	Servers map[string]evidence.Server
+	// Assignments are who should observe which servers because too few agents can.
+	Assignments map[string]store.Assignment
 	// pods that some Presence selects.
 	pods map[string]Pod
 }
@@ -38,6 +41,8 @@ type Population struct {
 	// Pods and Decision are those of Servers.
 	Pods     []Pod
 	Decision plan.Decision
+	// Paid are servers, if any, that a share was due to and is not any more.
+	Paid []string
 	// world, policy and evidence are what servers were judged on.
 	world    verdict.World
 	policy   verdict.ServerPolicy

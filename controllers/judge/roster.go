@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/agent"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
@@ -50,6 +51,9 @@ type Pod struct {
 	Name string
 	UID  types.UID
 	Node string
+	// IP is its address, and Address where it is probed, host:port; either may be
+	// empty: not known, or not to be reached.
+	IP, Address string
 	// Accepting is the value of AcceptingLabel; Labelled tells whether it is there.
 	Accepting           string
 	Labelled            bool
@@ -187,6 +191,7 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 		}
 		for i := range pods.Items {
 			if s := PodOf(&pods.Items[i]); pods.Items[i].Status.Phase != corev1.PodSucceeded && pods.Items[i].Status.Phase != corev1.PodFailed {
+				s.Address, _ = agent.AddressOf(&pods.Items[i], p.Spec.Servers.Port)
 				pop.pods = append(pop.pods, s)
 			}
 		}
@@ -217,7 +222,7 @@ func (p *population) selector(s *metav1.LabelSelector) labels.Selector {
 // PodOf is what matters here of a pod.
 func PodOf(p *corev1.Pod) Pod {
 	s := Pod{
-		Name: p.Namespace + "/" + p.Name, UID: p.UID, Node: p.Spec.NodeName,
+		Name: p.Namespace + "/" + p.Name, UID: p.UID, Node: p.Spec.NodeName, IP: p.Status.PodIP,
 		Terminating: p.DeletionTimestamp != nil,
 	}
 	s.Accepting, s.Labelled = p.Labels[v1alpha1.AcceptingLabel]

@@ -2,7 +2,6 @@ package judge
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -13,10 +12,6 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/plan"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
-
-// returnWithin is how long after its readmission a server's share is still
-// brought back.
-const returnWithin = 10 * time.Minute
 
 // judgeServers judges the servers of one Presence, and plans for them.
 func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.Failover) {
@@ -37,14 +32,18 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 			zone = s.Record.Zone
 		}
 		assigned := j.observers.assign(p.Name, on, int(spec.Overload.Observers))
+		if len(assigned) < int(spec.Overload.Observers) {
+			r.Assignments[p.Name] = j.standIns(r, p, spec, assigned)
+			assigned = j.standing(p.Name, assigned, int(spec.Overload.Observers))
+		}
 		ev = append(ev, verdict.ServerEvidence{
 			Name: p.Name, Incarnation: s.Record.Incarnation, Zone: zone, Node: on,
 			Service:  !spec.Probe.Heartbeats(),
 			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
-			Assigned: assigned, Observations: j.cfg.Book.Observations(p.Name, assigned),
+			Assigned: assigned, Observations: j.discount(j.cfg.Book.Observations(p.Name, assigned)),
 			Lease: s.Lease(), NodeState: r.Nodes.Verdicts[on].State,
 			LeftLate: s.LeftLate, LeftBroken: s.LeftBroken, Sessions: s.Well.Clients,
-			QueueDelay: queueDelay(s),
+			QueueDelay: queueDelay(s), Past: j.past(p.Name),
 		})
 	}
 	last := j.servers[keyOf(pop)]
@@ -146,7 +145,11 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 		one.Out = true
 		one.Drained = drained(mine, d.Failover, d.Incarnation == s.Record.Incarnation)
 	}
-	one.Returned = j.returned(mine, p.Name, j.cfg.Book.Admitted(p.Name), r.World.Now)
+	if d, due := j.kept.due[p.Name]; due {
+		if one.Returned = j.returned(mine, p.Name, d.At, r.World.Now); !one.Returned {
+			pop.Paid = append(pop.Paid, p.Name)
+		}
+	}
 	one.Advised = j.advised(mine, p.Name, s.Record.Incarnation)
 	return one
 }
@@ -156,18 +159,6 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 func drained(mine []*v1alpha1.Failover, name string, same bool) bool {
 	return same && slices.ContainsFunc(mine, func(fo *v1alpha1.Failover) bool {
 		return fo.Namespace+"/"+fo.Name == name && fo.Spec.Reason == v1alpha1.FailoverDrain
-	})
-}
-
-// returned tells whether a server was readmitted and nothing has been sent back to it since.
-func (j *Judge) returned(mine []*v1alpha1.Failover, server string, admitted, now time.Time) bool {
-	if admitted.IsZero() || now.Sub(admitted) > returnWithin {
-		return false
-	}
-	_, pod, _ := strings.Cut(server, "/")
-	return !slices.ContainsFunc(mine, func(fo *v1alpha1.Failover) bool {
-		return fo.Spec.Reason == v1alpha1.FailoverReturned && !j.seen[fo.UID].Before(admitted) &&
-			slices.ContainsFunc(fo.Spec.Targets, func(t v1alpha1.FailoverTarget) bool { return t.Server == pod })
 	})
 }
 

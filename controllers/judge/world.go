@@ -14,6 +14,7 @@ import (
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/internal/plan"
+	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
@@ -36,9 +37,11 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 		return nil, err
 	}
 	j.note(failovers, now)
+	j.kept = kept{j.cfg.Book.Assignments(), j.cfg.Book.Due(), j.cfg.Book.Penalties()}
 	r := &Result{
 		World:       j.world(now),
 		Populations: map[types.NamespacedName]*Population{},
+		Assignments: map[string]store.Assignment{},
 		Servers:     j.cfg.Book.Servers(now),
 		pods:        map[string]Pod{},
 	}
@@ -101,20 +104,12 @@ func later(a, b time.Time) time.Time {
 // judgeNodes judges all nodes, and for the last time those that are deleted.
 func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
 	j.muster()
-	state := func(server string) verdict.State {
-		for _, judged := range j.servers {
-			if v, ok := judged.Verdicts[server]; ok {
-				return v.State
-			}
-		}
-		return verdict.Unknown
-	}
 	var ev []verdict.NodeEvidence
 	add := func(n node, deleted bool) {
 		by := j.observers.assign(n.name, n.name, reporters)
 		ev = append(ev, verdict.NodeEvidence{
 			Name: n.name, Zone: n.zone, Deleted: deleted, Reporters: by,
-			Beats: j.cfg.Book.Beats(n.name, state), Words: j.cfg.Book.Words(n.name, by),
+			Beats: j.cfg.Book.Beats(n.name, j.lastState), Words: j.cfg.Book.Words(n.name, by),
 		})
 	}
 	for _, n := range j.roster.nodes {
@@ -131,6 +126,9 @@ func (j *Judge) judgeNodes(w verdict.World) verdict.Judgement {
 
 // note remembers when each Failover was first seen.
 func (j *Judge) note(failovers []*v1alpha1.Failover, now time.Time) {
+	if j.first.IsZero() {
+		j.first = now
+	}
 	here := make(map[types.UID]bool, len(failovers))
 	for _, fo := range failovers {
 		here[fo.UID] = true

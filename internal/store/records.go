@@ -29,6 +29,9 @@ type Server struct {
 	Takeovers map[string]Takeovers `json:"takeovers,omitempty"`
 	// Drain is how far the current directive is, if there is one.
 	Drain *DrainProgress `json:"drain,omitempty"`
+	// Ended counts sessions of clients that have gone offline here since this process
+	// began: with a goodbye, or by silence. Agents' are not among them.
+	Ended int `json:"ended,omitempty"`
 	// Observes is the Boot under which it observes other servers, where it is
 	// assigned to; 0: it cannot.
 	Observes int64 `json:"observes,omitempty"`

@@ -34,8 +34,15 @@ const (
 //
 // A process that is restarted in its pod carries on what the one before it had:
 // failing by restarts is flapping too. A pod that was replaced begins anew:
-// somebody may have mended it. A judge without a memory begins without penalties.
-func (v *Verdict) flap(now time.Time, was State, last Verdict) {
+// somebody may have mended it. A judge that warms up takes what an earlier one has
+// left: whether that counted the failure that it finds is not known, so it adds
+// none. One that is left nothing begins without penalties.
+func (v *Verdict) flap(w World, was State, last Verdict, past Past) {
+	now := w.Now
+	if !w.Warm && !past.At.IsZero() {
+		last.Incarnation, last.Penalty, last.PenaltyAt, last.Suppressed = past.Incarnation, past.Penalty, past.At, past.Suppressed
+		was = v.State
+	}
 	if pod(v.Incarnation) == pod(last.Incarnation) || last.Incarnation == "" {
 		v.Penalty, v.PenaltyAt, v.Suppressed = last.Penalty, last.PenaltyAt, last.Suppressed
 	}
@@ -58,6 +65,12 @@ func (v *Verdict) flap(now time.Time, was State, last Verdict) {
 	}
 	v.Message += fmt.Sprintf("; it fails too often: its penalty was %.0f at the last failure, and must decay to %d. Once out, it is not let in again before %s, unless it is needed",
 		v.Penalty, FlapReuse, v.Suppressed.UTC().Format("15:04:05 MST"))
+}
+
+// Spent tells whether so little is left of a server's penalty that it need not be
+// remembered.
+func (v Verdict) Spent(now time.Time) bool {
+	return decayed(v.Penalty, now.Sub(v.PenaltyAt)) < FlapPenalty/10
 }
 
 // decayed is what is left of a penalty after a while.

@@ -67,3 +67,51 @@ func TestPenaltiesUnderRandomFailures(t *testing.T) {
 		}
 	})
 }
+
+// The controllers were all gone, and one is started anew.
+func TestAJudgeThatWarmsUpTakesWhatAnEarlierOneHasLeft(t *testing.T) {
+	left := verdict.Past{Incarnation: "uid.1", Penalty: 6500, At: epoch.Add(-10 * time.Minute), Suppressed: epoch.Add(35 * time.Minute)}
+	for _, c := range []struct {
+		name, incarnation, band string
+		past                    verdict.Past
+		want                    float64
+		suppressed              bool
+	}{
+		{"of a server that is well", "uid.2", "ok", left, 6500, true},
+		{"of one that has failed, which is counted already", "uid.1", "refused", left, 6500, true},
+		{"of one of which no record is left", "", "refused", left, 6500, true},
+		{"not of a pod that was replaced", "another.1", "ok", left, 0, false},
+		{"nothing", "uid.1", "ok", verdict.Past{}, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := verdict.ServerEvidence{Name: "s", Incarnation: c.incarnation, Past: c.past, Lease: verdict.LeaseLive}
+			for i, zone := range []string{"z1", "z2", "z3"} {
+				o := verdict.Observer{Name: string(rune('a' + i)), Zone: zone}
+				e.Assigned = append(e.Assigned, o)
+				e.Observations = append(e.Observations, verdict.Observation{Observer: o, Band: c.band, Online: true, Healthy: true})
+			}
+			var last verdict.Judgement
+			judge := func(w verdict.World) verdict.Verdict {
+				last = verdict.Servers(w, verdict.ServerPolicy{}, []verdict.ServerEvidence{e}, last.Verdicts, last.Brake)
+				return last.Verdicts["s"]
+			}
+			for _, w := range []verdict.World{{Now: epoch}, {Now: epoch.Add(time.Second)}, {Now: epoch.Add(3 * time.Second), Warm: true}} {
+				if v := judge(w); v.Penalty != c.want || v.Suppressed.IsZero() == c.suppressed {
+					t.Fatalf("at %v, a penalty of %v, suppressed until %v", w.Now, v.Penalty, v.Suppressed)
+				}
+			}
+			// What is left meanwhile, by whomever, is not this judge's any more.
+			e.Past = verdict.Past{Incarnation: "uid.1", Penalty: 11000, At: epoch.Add(4 * time.Second)}
+			if v := judge(verdict.World{Now: epoch.Add(5 * time.Second), Warm: true}); v.Penalty != c.want {
+				t.Errorf("once warm, it has a penalty of %v", v.Penalty)
+			}
+		})
+	}
+}
+
+func TestSpentPenaltiesNeedNotBeRemembered(t *testing.T) {
+	v := verdict.Verdict{Penalty: 1000, PenaltyAt: epoch}
+	if v.Spent(epoch.Add(45*time.Minute)) || !v.Spent(epoch.Add(55*time.Minute)) || !(verdict.Verdict{}).Spent(epoch) {
+		t.Error("what is left of one failure is spent after 50 minutes")
+	}
+}

@@ -44,6 +44,12 @@ func drawServer(t *rapid.T, name string, now time.Time) verdict.ServerEvidence {
 		QueueDelay: rapid.SampledFrom([]time.Duration{0, 0, 0, 100 * time.Millisecond, time.Second}).Draw(t, "queue"),
 		Assigned:   drawObservers(t, "observers"),
 	}
+	if rarely(t, "past") {
+		e.Past = verdict.Past{
+			Incarnation: "1", Penalty: 7000, At: now.Add(-time.Minute),
+			Suppressed: now.Add(time.Duration(rapid.IntRange(-10, 10).Draw(t, "suppressed")) * time.Minute),
+		}
+	}
 	for _, o := range append(slices.Clone(e.Assigned), verdict.Observer{Name: "stranger", Zone: "z9"}) {
 		if rarely(t, "mute") {
 			continue

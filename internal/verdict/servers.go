@@ -74,6 +74,9 @@ func (j *serverJudge) judge(e *ServerEvidence, last Verdict, known bool) Verdict
 	if v.Incarnation == "" {
 		v.Incarnation = last.Incarnation
 	}
+	if v.Incarnation == "" && !j.w.Warm {
+		v.Incarnation = e.Past.Incarnation
+	}
 	v.Answered = len(j.ok) > 0 || j.answered(e, v.Incarnation, last, known)
 
 	was := last.State // before any exemption
@@ -86,7 +89,7 @@ func (j *serverJudge) judge(e *ServerEvidence, last Verdict, known bool) Verdict
 		}
 	}
 	j.exempt(&v, e, was)
-	v.flap(j.w.Now, was, last)
+	v.flap(j.w, was, last, e.Past)
 
 	v.Detected = j.detected(&v, last)
 	v.Since = j.w.Now

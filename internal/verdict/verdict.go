@@ -192,6 +192,19 @@ type ServerEvidence struct {
 	// QueueDelay is the server's own word on its work path, from its record;
 	// zero: none. Observations may carry a newer one: the greater counts.
 	QueueDelay time.Duration
+	// Past is what an earlier judge remembers; zero: nothing.
+	Past Past
+}
+
+// Past is what an earlier judge has remembered of a server's failures. A judge
+// takes it while it warms up; from then on it has a memory of its own.
+type Past struct {
+	Incarnation string
+	// Penalty is the sum At the last failure, and Suppressed as of a Verdict. Both
+	// times are not after the judge's own present, but for Suppressed.
+	Penalty    float64
+	At         time.Time
+	Suppressed time.Time
 }
 
 // ServerPolicy bounds when a server counts as overloaded.

@@ -125,7 +125,7 @@ func (w *Installation) start(ctx context.Context) (err error) {
 	for i := range w.cfg.Agents {
 		nodes = append(nodes, part{node: NodeName(i), ip: w.block.node(i)})
 	}
-	if err := createObjects(ctx, w.API, nodes, w.cfg.Clients); err != nil {
+	if err := w.createObjects(ctx, nodes); err != nil {
 		return err
 	}
 	if err := w.credentials(ctx); err != nil {

@@ -69,14 +69,18 @@ type part struct {
 
 // createObjects makes namespaces, nodes, and the clients' Presence. The two
 // Presences of the installation are the controller's to make.
-func createObjects(ctx context.Context, api client.Client, nodes []part, clients v1alpha1.ClientsSpec) error {
+func (w *Installation) createObjects(ctx context.Context, nodes []part) error {
+	api := w.API
 	for _, name := range []string{Namespace, AppNamespace} {
 		if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating namespace %s: %w", name, err)
 		}
 	}
 	for i, n := range nodes {
-		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.node, Labels: map[string]string{corev1.LabelTopologyZone: zone(i)}}}
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.node}}
+		if zone := w.zone(i); zone != "" {
+			node.Labels = map[string]string{corev1.LabelTopologyZone: zone}
+		}
 		if err := api.Create(ctx, node); err != nil {
 			return fmt.Errorf("creating node %s: %w", n.node, err)
 		}
@@ -94,7 +98,7 @@ func createObjects(ctx context.Context, api client.Client, nodes []part, clients
 		return nil
 	}
 	return errors.Join(
-		presence(AppNamespace, AppPresence, v1alpha1.PresenceSpec{Clients: &clients}),
+		presence(AppNamespace, AppPresence, v1alpha1.PresenceSpec{Clients: &w.cfg.Clients}),
 		presence(Namespace, "nodes", v1alpha1.PresenceSpec{Nodes: &v1alpha1.NodesSpec{}}),
 		presence(Namespace, "servers", v1alpha1.PresenceSpec{Servers: &v1alpha1.ServersSpec{
 			Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/component": "server"}},
@@ -144,5 +148,10 @@ func createPod(ctx context.Context, api client.Client, p part) (types.UID, error
 	return pod.UID, nil
 }
 
-// zone of the i-th node: three, in turn.
-func zone(i int) string { return fmt.Sprintf("zone-%d", i%3+1) }
+// zone of the i-th node: three, in turn; none where there are fewer nodes.
+func (w *Installation) zone(i int) string {
+	if w.cfg.Agents < 3 {
+		return ""
+	}
+	return fmt.Sprintf("zone-%d", i%3+1)
+}

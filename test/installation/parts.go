@@ -32,7 +32,8 @@ func ControllerName(i int) string { return fmt.Sprintf("controller-%d", i) }
 // AgentName is also its pod's.
 func AgentName(i int) string { return fmt.Sprintf("agent-%d", i+1) }
 
-// NodeName is that of the node on which agent i runs, and server i.
+// NodeName is that of the node on which agent i runs. Servers and controllers are
+// spread over all nodes in turn.
 func NodeName(i int) string { return fmt.Sprintf("node-%d", i+1) }
 
 // credentials gives each part what it needs to be let in, and no more.
@@ -66,6 +67,16 @@ func (w *Installation) writeTokens() error {
 			return err
 		}
 	}
+	for i := range w.cfg.Servers {
+		if err := add(ServerName(i), "connect,report"); err != nil {
+			return err
+		}
+	}
+	for i := range w.cfg.Controllers {
+		if err := add(ControllerName(i), "connect,report"); err != nil {
+			return err
+		}
+	}
 	if err := add(crowd, "connect"); err != nil {
 		return err
 	}
@@ -90,7 +101,8 @@ func (w *Installation) Addresses() []string {
 
 // StartServer starts the i-th server, or another incarnation of it.
 func (w *Installation) StartServer(ctx context.Context, i int) error {
-	p := part{name: ServerName(i), component: "server", node: NodeName(i), ip: w.block.server(i), portName: "mqtt", port: int32(w.block.mqtt)}
+	on := i % w.cfg.Agents
+	p := part{name: ServerName(i), component: "server", node: NodeName(on), ip: w.block.server(i), portName: "mqtt", port: int32(w.block.mqtt)}
 	if w.uids[p.name] == "" {
 		uid, err := createPod(ctx, w.API, p)
 		if err != nil {
@@ -100,7 +112,7 @@ func (w *Installation) StartServer(ctx context.Context, i int) error {
 	}
 	address := fmt.Sprintf("%s:%d", p.ip, p.port)
 	return w.Spawn(p.name, nil, "server", "--faults",
-		"--name", p.name, "--namespace", Namespace, "--pod-uid", w.uids[p.name], "--node", p.node, "--zone", zone(i),
+		"--name", p.name, "--namespace", Namespace, "--pod-uid", w.uids[p.name], "--node", p.node, "--zone", w.zone(on), "--peer-token-file", w.tokenFile(p.name),
 		"--listen", address, "--advertise", address, "--capacity", strconv.Itoa(w.cfg.Capacity),
 		"--tokens", w.tokens, "--etcd", w.cfg.Etcd(p.name, w.Etcd.Endpoint()), "--kubeconfig", w.kube["rollcall-server"],
 		"--http", w.serverHTTP(i))
@@ -116,15 +128,16 @@ func (w *Installation) startAgent(ctx context.Context, i int) error {
 		return err
 	}
 	return w.Spawn(p.name, nil, "agent",
-		"--node", p.node, "--zone", zone(i), "--namespace", Namespace, "--servers", strings.Join(w.Addresses(), ","),
+		"--node", p.node, "--zone", w.zone(i), "--namespace", Namespace, "--servers", strings.Join(w.Addresses(), ","),
 		"--gossip-bind", fmt.Sprintf("%s:%d", p.ip, p.port), "--token-file", w.tokenFile(p.node),
 		"--kubeconfig", w.kube["rollcall-agent"], "--http", fmt.Sprintf("%s:%d", p.ip, w.block.http))
 }
 
 // StartController starts the i-th controller.
 func (w *Installation) StartController(i int) error {
-	name := ControllerName(i)
+	name, on := ControllerName(i), i%w.cfg.Agents
 	return w.Spawn(name, nil, "controller", "--id", name, "--namespace", Namespace,
+		"--node", NodeName(on), "--zone", w.zone(on), "--token-file", w.tokenFile(name),
 		"--etcd", w.cfg.Etcd(name, w.Etcd.Endpoint()), "--kubeconfig", w.kube["rollcall-controller"],
 		"--http", w.controllerHTTP(i))
 }
