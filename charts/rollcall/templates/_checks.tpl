@@ -62,8 +62,8 @@ cluster already. Every sentence says what to change. */}}
 {{- if and (eq .Values.certificates.provider "certManager") (not (.Capabilities.APIVersions.Has "cert-manager.io/v1")) -}}
 {{- fail "certificates.provider is certManager, and the cluster does not know cert-manager.io/v1: install cert-manager first, or set it to auto or job (helm template: add --api-versions cert-manager.io/v1)" -}}
 {{- end -}}
-{{- range list "controller" "server" "agent" -}}
-{{- range $name, $_ := (index $.Values .).extraFlags -}}
+{{- range list .Values.controller .Values.server .Values.agent .Values.agent.sever -}}
+{{- range $name, $_ := .extraFlags -}}
 {{- if not (regexMatch "^[a-z][a-z0-9-]*$" $name) -}}
 {{- fail (printf "extraFlags has %q: write a flag's name without dashes before it, as in {log-level: debug}" $name) -}}
 {{- end -}}

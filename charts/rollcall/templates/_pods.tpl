@@ -1,9 +1,10 @@
 {{/* What the pods of all parts have in common. */}}
 
-{{/* rollcall.podSpec (list $ "part"): the beginning of a pod's spec. */}}
+{{/* rollcall.podSpec (list $ "part"): the beginning of a pod's spec. The severer runs
+where agents do. */}}
 {{- define "rollcall.podSpec" -}}
 {{- $ := first . -}}
-{{- $part := index $.Values (last .) -}}
+{{- $part := index $.Values (ternary "agent" (last .) (eq (last .) "sever")) -}}
 serviceAccountName: {{ include "rollcall.name" . }}
 {{- with $.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -119,7 +120,8 @@ affinity:
 - --log-level={{ $.Values.logLevel }}
 - --log-format={{ $.Values.logFormat }}
 - --http=:8080
-{{- range $name, $value := (index $.Values (last .)).extraFlags }}
+{{- $part := index $.Values (ternary "agent" (last .) (eq (last .) "sever")) }}
+{{- range $name, $value := ternary (dig "sever" dict $part) $part (eq (last .) "sever") | dig "extraFlags" dict }}
 - {{ printf "--%s=%v" $name $value | quote }}
 {{- end }}
 {{- end -}}
