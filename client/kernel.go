@@ -32,6 +32,10 @@ func kernelOf(c net.Conn) kernel {
 	return kernel{}
 }
 
+// longestIdle is the longest that Linux waits before its first keepalive probe
+// (MAX_TCP_KEEPIDLE).
+const longestIdle = 32767 * time.Second
+
 // fit sets what the kernel does by itself, as the second line behind the
 // heartbeat: it probes a connection that was silent for longer than any beat
 // lets it be, so that its probes neither wake a radio nor keep a NAT's memory
@@ -41,7 +45,7 @@ func (k kernel) fit(interval, give time.Duration) {
 		return
 	}
 	_ = k.tcp.SetKeepAliveConfig(net.KeepAliveConfig{
-		Enable: true, Idle: interval + interval/2, Interval: min(max(interval/2, time.Second), time.Minute), Count: 3,
+		Enable: true, Idle: min(interval+interval/2, longestIdle), Interval: min(max(interval/2, time.Second), time.Minute), Count: 3,
 	})
 	k.setUserTimeout(give)
 }

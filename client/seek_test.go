@@ -213,3 +213,22 @@ func TestClientsShareTheirMetrics(t *testing.T) {
 		}
 	})
 }
+
+// later is a clock a century ahead.
+type later struct{ systemClock }
+
+func (later) Now() time.Time { return time.Now().AddDate(100, 0, 0) }
+
+func TestTheClockIsTheProgramsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		one, two := server(a, hint(b, 0)), server(b)
+		s := newWorld(one, two).start(t, func(c *Config) { c.Clock = later{} }, a)
+		if e := s.expect(Connected, a); !e.At.Equal(time.Now().AddDate(100, 0, 0)) {
+			t.Errorf("at %v", e.At)
+		}
+		s.quiet(12 * time.Second)
+		one.hangUp()
+		s.expect(Moved, b)
+		s.close()
+	})
+}
