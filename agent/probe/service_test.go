@@ -278,9 +278,9 @@ func TestServicesAreAskedSixTimesASecondAtMost(t *testing.T) {
 				for _, w := range all {
 					w.until("some seconds of questions", func(wire.Observation) bool { return time.Since(began) > seconds*time.Second })
 				}
+				requests, opened := s.requests.Load(), s.opened.Load()
 				took := time.Since(began).Seconds()
 				most := int32(took*ServiceRate) + int32(2*observers) // the first of each are asked at once
-				requests, opened := s.requests.Load(), s.opened.Load()
 				t.Logf("%d requests on %d connections in %.1f s", requests, opened, took)
 				if requests > most || opened > most || requests == 0 {
 					t.Errorf("%d requests on %d connections in %.1f s, want at most %d", requests, opened, took, most)
