@@ -69,6 +69,9 @@ type Config struct {
 	// LabelledOnly: only Presences that name this installation are its own; see
 	// v1alpha1.Installation.
 	LabelledOnly bool
+	// GossipOnNodes: agents gossip by the nodes' network and beat by the pods', so
+	// that the verdict on a node can name the one that failed.
+	GossipOnNodes bool
 	// ID names this replica in the election, such as its pod's name.
 	ID     string
 	Logger *slog.Logger
@@ -200,7 +203,7 @@ func (c *Controllers) makeParts() error {
 		return err
 	}
 	c.judge, err = judge.New(judge.Config{
-		Book: c.book, Cache: c.manager.GetClient(), Ledger: c.ledger, Installation: c.installation(), Away: c.cfg.Store.Away,
+		Book: c.book, Cache: c.manager.GetClient(), Ledger: c.ledger, Installation: c.installation(), Apart: c.cfg.GossipOnNodes, Away: c.cfg.Store.Away,
 		StandIn: c.cfg.standIn(), Leading: c.Leading,
 		Now: time.Now, Logger: c.cfg.Logger, Registerer: c.cfg.Registerer, Publish: c.publish,
 	})

@@ -18,7 +18,8 @@ func controllerCommand() *cobra.Command {
 		kubeOptions
 		installationOptions
 		witnessOptions
-		id string
+		id            string
+		gossipOnNodes bool
 	}
 	cmd := &cobra.Command{
 		Use:   "controller",
@@ -52,7 +53,7 @@ func controllerCommand() *cobra.Command {
 					return err
 				}
 				manager, err := controllers.New(controllers.Config{
-					Store: records, RestConfig: config, Namespace: o.namespace, LabelledOnly: !o.defaultInstallation, ID: o.id, Witness: observer,
+					Store: records, RestConfig: config, Namespace: o.namespace, LabelledOnly: !o.defaultInstallation, GossipOnNodes: o.gossipOnNodes, ID: o.id, Witness: observer,
 					Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -70,6 +71,7 @@ func controllerCommand() *cobra.Command {
 	o.etcdOptions.flags(f)
 	o.kubeOptions.flags(f)
 	hostname, _ := os.Hostname()
+	f.BoolVar(&o.gossipOnNodes, "gossip-on-nodes", false, "agents gossip by the nodes' network (hostNetwork) and beat by the pods', so that a verdict can name the network that failed")
 	f.StringVar(&o.id, "id", hostname, "this replica's `name` in the election")
 	o.installationOptions.flags(f)
 	o.witnessOptions.flags(f, "")

@@ -29,7 +29,8 @@ type switchOptions struct {
 	common
 	kubeOptions
 	installationOptions
-	id string
+	id            string
+	gossipOnNodes bool
 }
 
 func (o *switchOptions) flags(cmd *cobra.Command) {
@@ -37,6 +38,7 @@ func (o *switchOptions) flags(cmd *cobra.Command) {
 	o.common.flags(f)
 	o.kubeOptions.flags(f)
 	f.StringVar(&o.id, "id", "", "not used")
+	f.BoolVar(&o.gossipOnNodes, "gossip-on-nodes", false, "not used")
 	o.installationOptions.flags(f)
 	f.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 	o.etcdOptions.flags(f)

@@ -34,7 +34,7 @@ const (
 	Warmup = 2 * time.Second
 )
 
-// Config of a Judge; every field is needed.
+// Config of a Judge; every field but Apart is needed.
 type Config struct {
 	Book *evidence.Book
 	// Cache of Presences, Pods and Nodes; it must be synced when Run begins.
@@ -42,6 +42,8 @@ type Config struct {
 	Ledger *failover.Ledger
 	// Installation is which Presences are judged.
 	Installation v1alpha1.Installation
+	// Apart: gossip goes by the nodes' network; see verdict.World.
+	Apart bool
 	// StandIn is this process where it can observe servers too, while it leads; nil:
 	// it cannot.
 	StandIn *store.StandIn
@@ -60,7 +62,7 @@ type Config struct {
 func (c Config) validate() error {
 	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.Away == nil || c.Leading == nil || c.Now == nil ||
 		c.Logger == nil || c.Registerer == nil || c.Publish == nil {
-		return errors.New("judge: every field of Config is needed")
+		return errors.New("judge: every field of Config but Apart is needed")
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (j *Judge) world(now time.Time) verdict.World {
 		Now: now, Started: j.started,
 		Warm:      !filled.IsZero() && !now.Before(later(filled, j.started).Add(Warmup)),
 		StoreAway: away, StoreBack: j.back,
-		Paused: j.cfg.Book.Paused() != nil,
+		Paused: j.cfg.Book.Paused() != nil, Apart: j.cfg.Apart,
 	}
 }
 

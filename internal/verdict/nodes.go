@@ -167,7 +167,7 @@ func (j *nodeJudge) evident(e *NodeEvidence) Verdict {
 		return say(Left, ReasonGoodbye, j.gossip())
 
 	case beating && lost && !lives && independent(j.zoned, j.dead, j.down):
-		return say(Isolated, ReasonGossipLost, j.tells())
+		return say(Isolated, ReasonGossipLost, j.tells()+j.failed("nodes'", "pods'"))
 	case beating && lost:
 		return j.suspicion()
 	case beating:
@@ -176,7 +176,7 @@ func (j *nodeJudge) evident(e *NodeEvidence) Verdict {
 	case lives && lost:
 		return j.suspicion()
 	case lives && stopped:
-		return say(Silent, ReasonBeatsLost, j.tells())
+		return say(Silent, ReasonBeatsLost, j.tells()+j.failed("pods'", "nodes'"))
 	case lives:
 		return say(Alive, ReasonGossiping, j.tells())
 
@@ -193,6 +193,14 @@ func (j *nodeJudge) evident(e *NodeEvidence) Verdict {
 		return say(Silent, ReasonBeatsLost, j.tells())
 	}
 	return say(Unknown, ReasonNobodyWatches, j.tells())
+}
+
+// failed names the network that only one kind of evidence goes by.
+func (j *nodeJudge) failed(network, other string) string {
+	if !j.w.Apart {
+		return ""
+	}
+	return fmt.Sprintf(": the %s network has failed there, and the %s has not", network, other)
 }
 
 func (j *nodeJudge) suspicion() Verdict {

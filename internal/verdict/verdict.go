@@ -268,6 +268,9 @@ type World struct {
 	StoreBack time.Time
 	// Paused is the stop switch.
 	Paused bool
+	// Apart: gossip goes by the nodes' network and beats by the pods', so that
+	// where only one of them is lost the network that failed is known.
+	Apart bool
 }
 
 // Brake says whether anything may be done at all.
