@@ -3,6 +3,7 @@ package chart
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -99,5 +100,47 @@ func TestPresencesInAnInstallationsNamespaceNameIt(t *testing.T) {
 		if err := create(nil); (err == nil) != isDefault {
 			t.Errorf("%s: one that names none: %v", name, err)
 		}
+	}
+}
+
+// Nobody may patch nodes unless a person says so.
+func TestOnlyWhereItIsAskedForMayNodesBePatched(t *testing.T) {
+	for set, want := range map[string]bool{"false": false, "true": true} {
+		r := render(t, "--set", "controller.taintNodes="+set)
+		for _, o := range r {
+			rules, _, _ := unstructured.NestedSlice(o.Object, "rules")
+			for _, rule := range rules {
+				resources, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "resources")
+				verbs, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "verbs")
+				if slices.Contains(resources, "nodes") && slices.Contains(verbs, "patch") && (!want || o.GetName() != "rollcall-tainter."+namespace) {
+					t.Errorf("with controller.taintNodes=%s %s may patch nodes", set, o.GetName())
+				}
+			}
+		}
+		if r.has("ClusterRoleBinding", "rollcall-tainter."+namespace) != want || r.has("ClusterRole", "rollcall-tainter."+namespace) != want {
+			t.Errorf("with controller.taintNodes=%s the right is given: %v", set, !want)
+		}
+	}
+}
+
+func TestAgentsMayGossipOnTheNodesNetwork(t *testing.T) {
+	r := render(t, "--set", "agent.gossip.hostNetwork=true,agent.gossip.port=7000")
+	pod := podTemplate(t, r.find(t, "DaemonSet", "rollcall-agent")).Spec
+	args := r.args(t, "DaemonSet", "rollcall-agent")
+	if !pod.HostNetwork || pod.DNSPolicy != "ClusterFirstWithHostNet" || flag(t, args, "gossip-bind") != "[$(POD_IP)]:7000" || flag(t, args, "http") != "[$(POD_IP)]:17946" {
+		t.Errorf("hostNetwork %v, dnsPolicy %s, %q", pod.HostNetwork, pod.DNSPolicy, args)
+	}
+	for _, p := range pod.Containers[0].Ports {
+		want := map[string]int32{"gossip": 7000, "gossip-udp": 7000, "http": 17946}[p.Name]
+		if p.ContainerPort != want {
+			t.Errorf("port %s is %d, want %d", p.Name, p.ContainerPort, want)
+		}
+	}
+	if !slices.Contains(r.args(t, "Deployment", "rollcall-controller"), "--gossip-on-nodes") {
+		t.Error("the controller is not told")
+	}
+	r = render(t)
+	if podTemplate(t, r.find(t, "DaemonSet", "rollcall-agent")).Spec.HostNetwork || slices.Contains(r.args(t, "Deployment", "rollcall-controller"), "--gossip-on-nodes") {
+		t.Error("without being asked for it")
 	}
 }

@@ -35,6 +35,8 @@ func TestImpossibleValuesAreRefusedWithWhatToChange(t *testing.T) {
 		{"monitors where there is no operator", `monitoring: {podMonitors: true}`, "install the Prometheus operator first, or set it to auto"},
 		{"alerts where there is no operator", `monitoring: {rules: "true"}`, "monitoring.rules is true"},
 		{"a schedule that is none", `etcd: {defragmentation: {schedule: daily}}`, "at '/etcd/defragmentation/schedule'"},
+		{"one port of the node twice", `agent: {gossip: {hostNetwork: true, port: 17946}}`, "give each its own"},
+		{"agents on the nodes' network whom servers would not let in", `{agent: {gossip: {hostNetwork: true}}, networkPolicies: {clients: [{namespaceSelector: {}}]}}`, "add the nodes' network to networkPolicies.clients"},
 		{"a level that is none", `logLevel: loud`, "value must be one of 'debug', 'info', 'warn', 'error'"},
 		{"a name that no object can have", `fullnameOverride: Rollcall_1`, "at '/fullnameOverride'"},
 		{"a priority that is the system's", `priorityClass: {value: 2000000000}`, "at '/priorityClass/value': maximum"},

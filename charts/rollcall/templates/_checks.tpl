@@ -69,6 +69,13 @@ cluster already. Every sentence says what to change. */}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $g := .Values.agent.gossip -}}
+{{- if and $g.hostNetwork (eq (int $g.port) (int $g.httpPort)) -}}
+{{- fail (printf "agent.gossip.port and agent.gossip.httpPort are both %d: give each its own" (int $g.port)) -}}
+{{- end -}}
+{{- if and $g.hostNetwork .Values.networkPolicies.enabled .Values.networkPolicies.clients (not (contains "ipBlock" (toJson .Values.networkPolicies.clients))) -}}
+{{- fail "agent.gossip.hostNetwork makes agents come from their nodes' addresses, which no pod selector finds: add the nodes' network to networkPolicies.clients, as {ipBlock: {cidr: 10.0.0.0/24}}" -}}
+{{- end -}}
 {{- include "rollcall.checkCluster" . -}}
 {{- end -}}
 

@@ -119,11 +119,21 @@ affinity:
 {{- $ := first . -}}
 - --log-level={{ $.Values.logLevel }}
 - --log-format={{ $.Values.logFormat }}
-- --http=:8080
+- --http={{ include "rollcall.httpHost" . }}:{{ include "rollcall.httpPort" . }}
 {{- $part := index $.Values (ternary "agent" (last .) (eq (last .) "sever")) }}
 {{- range $name, $value := ternary (dig "sever" dict $part) $part (eq (last .) "sever") | dig "extraFlags" dict }}
 - {{ printf "--%s=%v" $name $value | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* rollcall.httpPort and rollcall.httpHost (list $ "part"): where its metrics and
+health are. On the node's network only at the node's own address, and at a port of the user's. */}}
+{{- define "rollcall.httpPort" -}}
+{{- $g := (first .).Values.agent.gossip -}}
+{{- ternary (int $g.httpPort) 8080 (and (eq (last .) "agent") $g.hostNetwork) -}}
+{{- end -}}
+{{- define "rollcall.httpHost" -}}
+{{- ternary "[$(POD_IP)]" "" (and (eq (last .) "agent") (first .).Values.agent.gossip.hostNetwork) -}}
 {{- end -}}
 
 {{- define "rollcall.httpProbes" -}}
