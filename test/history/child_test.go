@@ -25,12 +25,17 @@ import (
 )
 
 // childVariable, when set to "ENDPOINT NAME LIFE", makes this binary a heartbeat
-// server, so that a test can stop a whole process.
+// server, and when set to "leader ENDPOINT NAME" a candidate, so that a test can stop
+// a whole process.
 const childVariable = "ROLLCALL_HISTORY_CHILD"
 
 func TestMain(m *testing.M) {
 	if what := os.Getenv(childVariable); what != "" {
-		if err := serve(what); err != nil {
+		child := serve
+		if strings.HasPrefix(what, leaderChild) {
+			child = govern
+		}
+		if err := child(what); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
