@@ -2,6 +2,7 @@ package sever
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -56,8 +57,8 @@ func TestWhichPodsMayBeSevered(t *testing.T) {
 			pod, order := aPod(), &v1alpha1.SeverOrder{PodUID: "pod-1", Port: intstr.FromString("mqtt")}
 			c.change(pod, order)
 			got, err := targetOf(pod, true, order, "here")
-			r, _ := err.(refusal)
-			if r.reason != c.reason || c.reason != "" && r.message == "" {
+			var r refusal
+			if errors.As(err, &r); r.reason != c.reason || c.reason != "" && r.message == "" {
 				t.Fatalf("it is refused with %q: %v", r.reason, err)
 			}
 			if c.reason == "" && (got.port != c.port || len(got.addresses) != 2) {
