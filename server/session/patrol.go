@@ -37,24 +37,41 @@ func (t *Table[L]) visit(sh *shard[L], slot, now, floor Tick, into []View[L]) []
 	i := sh.heads[slot]
 	sh.heads[slot] = 0
 	for i != 0 {
-		s := sh.at(i)
-		i = s.next
-		s.filed, s.prev, s.next = 0, 0, 0
-		late, offline := s.due(floor)
-		if int32(now-offline) >= 0 {
-			into = append(into, t.end(sh, s))
-			continue
-		}
-		if isLate := int32(now-late) >= 0; isLate != s.isLate {
-			s.isLate = isLate
-			if isLate {
-				s.class.late.Add(1)
-			} else {
-				s.class.late.Add(-1)
+		b := sh.ring.at(i)
+		// All of a page are fetched before any is looked at: memory answers them
+		// together, where a list would have it answer one after the other.
+		var some [pageSize]*Session[L]
+		n := 0
+		for _, id := range b.ids[:b.n] {
+			if s := sh.at(id); s.filed == uint32(slot)+1 {
+				s.filed = 0 // it may be here twice
+				some[n] = s
+				n++
 			}
 		}
-		sh.fileNext(s, now, floor)
+		for _, s := range some[:n] {
+			into = t.look(sh, s, now, floor, into)
+		}
+		i = sh.ring.put(i)
 	}
+	return into
+}
+
+// look looks at a session that is filed nowhere.
+func (t *Table[L]) look(sh *shard[L], s *Session[L], now, floor Tick, into []View[L]) []View[L] {
+	late, offline := s.due(floor)
+	if int32(now-offline) >= 0 {
+		return append(into, t.end(sh, s))
+	}
+	if isLate := int32(now-late) >= 0; isLate != s.isLate {
+		s.isLate = isLate
+		if isLate {
+			s.class.late.Add(1)
+		} else {
+			s.class.late.Add(-1)
+		}
+	}
+	sh.file(s, s.nextLook(now, floor))
 	return into
 }
 
@@ -62,8 +79,8 @@ func (t *Table[L]) visit(sh *shard[L], slot, now, floor Tick, into []View[L]) []
 // its next beat makes it punctual within a second.
 const lookAgain = 10
 
-// fileNext files a session under the tick at which it must be looked at next.
-func (sh *shard[L]) fileNext(s *Session[L], now, floor Tick) {
+// nextLook is the tick at which a session must be looked at next.
+func (s *Session[L]) nextLook(now, floor Tick) Tick {
 	late, offline := s.due(floor)
 	next := late
 	if s.isLate {
@@ -72,37 +89,29 @@ func (sh *shard[L]) fileNext(s *Session[L], now, floor Tick) {
 	if int32(offline-next) < 0 {
 		next = offline
 	}
-	sh.file(s, next)
+	return next
 }
 
-// file puts a session into the slot of tick due: the next to be visited where
-// that is past, the last of the ring where it is beyond the horizon.
+// file puts a session that is in no slot, or shall be in an earlier one, into
+// that of tick due: the next to be visited where that is past, the last of the
+// ring where it is beyond the horizon.
 func (sh *shard[L]) file(s *Session[L], due Tick) {
-	if int32(due-sh.patrolled) <= 0 {
-		due = sh.patrolled + 1
-	} else if int32(due-sh.patrolled) >= slots {
-		due = sh.patrolled + slots - 1
+	ahead := int32(due - sh.patrolled)
+	ahead = min(max(ahead, 1), slots-1)
+	if s.filed != 0 && ahead >= sh.ahead(s) {
+		return // it is looked at soon enough, and filed anew then
 	}
-	slot := uint32(due % slots)
-	s.filed, s.prev, s.next = slot+1, 0, sh.heads[slot]
-	if s.next != 0 {
-		sh.at(s.next).prev = s.self
-	}
-	sh.heads[slot] = s.self
+	// What it leaves in another slot is passed by there.
+	slot := uint32(sh.patrolled+Tick(ahead)) % slots
+	s.filed = slot + 1
+	sh.heads[slot] = sh.ring.add(sh.heads[slot], s.self)
 }
 
-// unfile takes a session out of its slot; in none (being visited) it stays so.
-func (sh *shard[L]) unfile(s *Session[L]) {
-	if s.filed == 0 {
-		return
+// ahead is in how many ticks the slot of a session is visited.
+func (sh *shard[L]) ahead(s *Session[L]) int32 {
+	d := int32(s.filed-1) - int32(sh.patrolled%slots)
+	if d <= 0 {
+		d += slots
 	}
-	if s.prev != 0 {
-		sh.at(s.prev).next = s.next
-	} else {
-		sh.heads[s.filed-1] = s.next
-	}
-	if s.next != 0 {
-		sh.at(s.next).prev = s.prev
-	}
-	s.filed, s.prev, s.next = 0, 0, 0
+	return d
 }

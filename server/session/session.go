@@ -51,10 +51,11 @@ type Session[L any] struct {
 	beat atomic.Uint32 // tick of the last beat
 	bits atomic.Uint32
 
-	// filed is the slot of the ring that the session is in, meaningful while
-	// it is live; prev and next are its neighbours there (Session.self; 0: none).
-	filed, prev, next uint32
-	self              uint32 // index + 1 of the session in its shard
+	// filed is one more than the slot of the ring that the session is in; 0: none.
+	// Where else it is found in the ring, it is passed by.
+	filed uint32
+	next  uint32 // of those that can be reused (Session.self)
+	self  uint32 // index + 1 of the session in its shard
 
 	late, offline Tick // silences, in ticks
 	interval      uint32

@@ -35,8 +35,9 @@ type shard[L any] struct {
 	mu     sync.Mutex
 	byKey  index.Index // of live sessions, by Session.self
 	chunks []*[chunkSize]Session[L]
-	free   uint32 // Session.self of one that can be reused, linked by next; 0: none
-	heads  [slots]uint32
+	free   uint32        // Session.self of one that can be reused, linked by next; 0: none
+	heads  [slots]uint32 // of each slot's pages
+	ring   ring
 	// patrolled is the last tick whose slot was visited.
 	patrolled Tick
 	arrivals  uint64
@@ -170,7 +171,7 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 	s.lease(a.Lease)
 	sh.byKey.Put(s.self, hash, t.hash(sh))
 	a.Class.live.Add(1)
-	sh.fileNext(s, a.Now, a.Now)
+	sh.file(s, s.nextLook(a.Now, a.Now))
 	s.arrival = sh.arrive()
 	return Attached[L]{s, s.arrival, s.began, nil}, nil
 }
@@ -192,8 +193,7 @@ func (t *Table[L]) Renew(s *Session[L], l Lease) {
 func (sh *shard[L]) lease(s *Session[L], l Lease) {
 	s.lease(l)
 	if !s.ended {
-		sh.unfile(s)
-		sh.fileNext(s, sh.patrolled, Tick(s.beat.Load()))
+		sh.file(s, s.nextLook(sh.patrolled, Tick(s.beat.Load())))
 	}
 }
 
@@ -320,7 +320,7 @@ func (sh *shard[L]) take() *Session[L] {
 // end takes a live session out of the table.
 func (t *Table[L]) end(sh *shard[L], s *Session[L]) View[L] {
 	v := s.view()
-	sh.unfile(s)
+	s.filed = 0
 	_, hash := t.of(s)
 	sh.byKey.Remove(s.self, hash, t.hash(sh))
 	s.class.live.Add(-1)
