@@ -321,6 +321,8 @@ func TestAWatchOfRealServers(t *testing.T) {
 		_, at := ann.Server()
 		return at != "" && at != name
 	})
+	_, name = ann.Server()
+	s.Recorded(t, "ann", name)
 	if err := ann.Close(); err != nil {
 		t.Error(err)
 	}

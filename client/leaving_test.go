@@ -115,10 +115,14 @@ func leaving(b *testing.B, s *clienttest.Site, name string, leave func(*testing.
 	a.begun = time.Now()
 	a.mu.Unlock()
 	last := attempts(b, registry)
+	a.connects = []float64{0}
 	for total(c.Snapshot())-c.Snapshot().Connected[s.Servers[0].Name] < leavers {
 		<-tick.C
-		now := attempts(b, registry)
-		a.connects = append(a.connects, now-last)
+		now, second := attempts(b, registry), int(time.Since(a.begun)/time.Second)-1
+		for len(a.connects) <= second {
+			a.connects = append(a.connects, 0)
+		}
+		a.connects[max(second, 0)] += now - last
 		last = now
 	}
 	snapshot := c.Snapshot()

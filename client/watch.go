@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -191,8 +192,8 @@ func (c *Client) subscribe(s *session, w *watch) {
 		}
 	}
 	err := s.subscribe(s.life, w.filter)
-	if err == nil || s.life.Err() != nil {
-		return
+	if _, refused := errors.AsType[*Refusal](err); !refused && !errors.Is(err, paho.ErrInvalidArguments) {
+		return // it is granted, or the connection is lost: the next one is asked
 	}
 	select {
 	case w.refused <- err:

@@ -157,6 +157,15 @@ func (s *Server) Delay(d time.Duration) {
 	}
 }
 
+// Recorded waits until it is recorded that a member is at a server, by its name.
+func (s *Site) Recorded(t testing.TB, member, server string) {
+	t.Helper()
+	Eventually(t, member+" is recorded at "+server, func() bool {
+		got, err := s.Store.ReadSessions(t.Context(), []store.SessionKey{{Namespace: "im", Presence: "android", Client: member}})
+		return err == nil && got[0].Current != nil && !got[0].Current.Offline && got[0].Current.Server == server
+	})
+}
+
 // Eventually waits until what must come to pass does.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

@@ -59,6 +59,8 @@ func TestAFriendComesIsMovedAndGoes(t *testing.T) {
 			break
 		}
 	}
+	_, at := bob.Server()
+	s.Recorded(t, "bob", at)
 	if err := bob.Close(); err != nil {
 		t.Error(err)
 	}
