@@ -86,8 +86,9 @@ type GossipConfig struct {
 	AdvertiseAddr string
 	AdvertisePort int
 	// Key has 16, 24 or 32 bytes and is the same in the whole cluster; nil: not
-	// encrypted.
-	Key []byte
+	// encrypted. OlderKeys are understood too.
+	Key       []byte
+	OlderKeys [][]byte
 	// Interval between two of memberlist's own probes; zero: gossip.DefaultInterval.
 	Interval time.Duration
 }
@@ -194,7 +195,7 @@ func New(cfg Config) (*Agent, error) {
 		Node:     cfg.Node,
 		BindAddr: cfg.Gossip.BindAddr, BindPort: cfg.Gossip.BindPort,
 		AdvertiseAddr: cfg.Gossip.AdvertiseAddr, AdvertisePort: cfg.Gossip.AdvertisePort,
-		Key: cfg.Gossip.Key, Interval: cfg.Gossip.Interval,
+		Key: cfg.Gossip.Key, OlderKeys: cfg.Gossip.OlderKeys, Interval: cfg.Gossip.Interval,
 		Logger: cfg.Logger, Registerer: cfg.Registerer,
 	})
 	if err != nil {
@@ -226,6 +227,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.watchHealth(ctx) })
 	group.Go(func() error { return a.follow(ctx) })
 	return group.Wait()
+}
+
+// SetGossipKeys exchanges the keys of gossip while it runs: see gossip.Keys.
+func (a *Agent) SetGossipKeys(keys gossip.Keys) (changed bool, err error) {
+	return a.gossip.SetKeys(keys)
 }
 
 // Ready is nil when the agent knows the cluster and can report.

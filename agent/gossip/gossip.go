@@ -55,8 +55,9 @@ type Config struct {
 	AdvertiseAddr string
 	AdvertisePort int
 	// Key of 16, 24 or 32 bytes (AES-GCM), the same in the whole cluster; nil:
-	// not encrypted.
-	Key []byte
+	// not encrypted. OlderKeys are understood too: see Keys.
+	Key       []byte
+	OlderKeys [][]byte
 	// Interval between two probes; zero: DefaultInterval.
 	Interval time.Duration
 
@@ -68,10 +69,11 @@ func (c *Config) validate() error {
 	if c.Node == "" {
 		return errors.New("gossip: no node name")
 	}
-	switch len(c.Key) {
-	case 0, 16, 24, 32:
-	default:
-		return fmt.Errorf("gossip: a key of %d bytes, where 16, 24 or 32 are needed", len(c.Key))
+	if c.Key == nil && len(c.OlderKeys) > 0 {
+		return errors.New("gossip: OlderKeys without a Key")
+	}
+	if err := c.keys().validate(); err != nil {
+		return fmt.Errorf("gossip: %w", err)
 	}
 	for what, a := range map[string]string{"bind": c.BindAddr, "advertised": c.AdvertiseAddr} {
 		if a != "" && net.ParseIP(a) == nil {
@@ -101,6 +103,13 @@ func (c *Config) validate() error {
 	return nil
 }
 
+func (c *Config) keys() Keys {
+	if c.Key == nil {
+		return nil
+	}
+	return append(Keys{c.Key}, c.OlderKeys...)
+}
+
 // Peer is an agent that should be a member, as the Kubernetes API knows it.
 type Peer struct {
 	Node    string
@@ -112,6 +121,7 @@ type Gossip struct {
 	cfg     Config
 	members *members
 	metrics *metrics
+	ring    *memberlist.Keyring // nil: not encrypted
 	list    atomic.Pointer[memberlist.Memberlist]
 
 	mu    sync.Mutex
@@ -128,6 +138,9 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{cfg: cfg, members: newMembers(), fresh: make(chan struct{}, 1)}
 	var err error
+	if g.ring, err = cfg.keys().keyring(); err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
+	}
 	if g.metrics, err = newMetrics(cfg.Registerer, g); err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
@@ -169,7 +182,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c.Name = g.cfg.Node
 	c.BindAddr, c.BindPort = g.cfg.BindAddr, g.cfg.BindPort
 	c.AdvertiseAddr, c.AdvertisePort = g.cfg.AdvertiseAddr, g.cfg.AdvertisePort
-	c.SecretKey = g.cfg.Key
+	c.Keyring = g.ring
 	c.ProbeInterval = g.cfg.Interval
 	// Those who are asked to probe in our place answer "no" after ProbeTimeout
 	// too. What doesn't arrive within ProbeInterval counts against our own

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
 	"net"
-	"os"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -54,9 +50,12 @@ func agentCommand() *cobra.Command {
 			if o.gossipAdvertise != "" {
 				gossip.AdvertiseAddr, gossip.AdvertisePort = splitAddress(o.gossipAdvertise)
 			}
-			var err error
-			if gossip.Key, err = readGossipKey(o.gossipKeyFile); err != nil {
+			keys, err := readGossipKeys(o.gossipKeyFile)
+			if err != nil {
 				return err
+			}
+			if len(keys) > 0 {
+				gossip.Key, gossip.OlderKeys = keys[0], keys[1:]
 			}
 			if o.presence == "" {
 				o.presence = o.namespace + "/nodes"
@@ -86,6 +85,9 @@ func agentCommand() *cobra.Command {
 				}
 				group.Go(func() error { return cluster.Run(ctx) })
 				group.Go(func() error { return a.Run(ctx) })
+				if o.gossipKeyFile != "" {
+					group.Go(func() error { return followGossipKeys(ctx, o.gossipKeyFile, gossipKeysEvery, a.SetGossipKeys, log) })
+				}
 				web.readyWhen(a.Ready)
 				return nil
 			})
@@ -103,7 +105,7 @@ func agentCommand() *cobra.Command {
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` with this agent's credential, read anew at each connection")
 	f.StringVar(&o.gossipBind, "gossip-bind", "0.0.0.0:7946", "`address` for gossip, TCP and UDP")
 	f.StringVar(&o.gossipAdvertise, "gossip-advertise", "", "`address` at which other agents reach it; empty: --gossip-bind, or a private address of this machine")
-	f.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "`file` with the key of the gossip, 16, 24 or 32 bytes in base64; empty: not encrypted")
+	f.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "`file` with the keys of the gossip, a line each, of 16, 24 or 32 bytes in base64: the first encrypts, all are understood, and it is read again when it changes; empty: not encrypted")
 	f.IntVar(&o.kubeletPort, "kubelet-port", 10250, "port tried on a silent node, to tell a dead machine from a dead agent")
 	return cmd
 }
@@ -113,19 +115,4 @@ func splitAddress(address string) (host string, port int) {
 	host, text, _ := net.SplitHostPort(address)
 	port, _ = strconv.Atoi(text)
 	return host, port
-}
-
-func readGossipKey(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("--gossip-key-file: %w", err)
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
-	if n := len(key); err != nil || (n != 16 && n != 24 && n != 32) {
-		return nil, fmt.Errorf("--gossip-key-file %s does not hold 16, 24 or 32 bytes in base64", path)
-	}
-	return key, nil
 }

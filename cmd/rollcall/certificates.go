@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,7 +34,7 @@ const (
 	secretGossip     = "-gossip"
 )
 
-// gossipKey is the field of that Secret, a key as --gossip-key-file wants it.
+// gossipKey is the field of that Secret, keys as --gossip-key-file wants them.
 const gossipKey = "key"
 
 func certificatesCommand() *cobra.Command {
@@ -50,6 +48,11 @@ func certificatesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certificates",
 		Short: "Make or renew an installation's certificates and gossip key, as Secrets; does nothing where all is well",
+		Long: `Make or renew an installation's certificates and gossip key, as Secrets; does
+nothing where all is well. The gossip key is exchanged in three steps, one at
+most in each run: the next one is added, used, and the former removed. It begins
+when the key is 90 days old, or the Secret has the annotation
+rollcall.dev/rotate-gossip-key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c checks
 			o.common.check(&c)
@@ -107,7 +110,7 @@ type mint struct {
 }
 
 func (m *mint) makeAll(ctx context.Context, serverNames, etcdNames []string, gossipOnly bool) error {
-	if err := m.ensure(ctx, secretGossip, corev1.SecretTypeOpaque, newGossipKey); err != nil || gossipOnly {
+	if err := m.gossipKeys(ctx); err != nil || gossipOnly {
 		return err
 	}
 	err := m.family(ctx, secretCA, map[string]pki.Leaf{
@@ -136,16 +139,6 @@ func (m *mint) removeAll(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failures...)
-}
-
-// newGossipKey keeps a key that is there.
-func newGossipKey(old map[string][]byte) (map[string][]byte, error) {
-	if len(old[gossipKey]) > 0 {
-		return old, nil
-	}
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
-	return map[string][]byte{gossipKey: []byte(base64.StdEncoding.EncodeToString(key))}, nil
 }
 
 // family makes an authority, and what it signs.
