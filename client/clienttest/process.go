@@ -51,7 +51,7 @@ func serve(value string) error {
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer func() { _ = st.Close() }() // the process ends
 	faults := server.NewFaults()
 	s, err := server.New(server.Config{
 		Name: o.Name, Namespace: Namespace, Incarnation: Incarnation(o.Name), Listen: o.Listen, Capacity: o.Capacity,

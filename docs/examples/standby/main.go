@@ -71,7 +71,7 @@ func (m *member) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // a goodbye that fails is a lease that ends
 	tick := time.NewTicker(writeEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
