@@ -36,8 +36,12 @@ const (
 	// that is stopped does not hold up what another one would answer.
 	requestTimeout = 3 * time.Second
 	// dialKeepAlive is the least that gRPC allows.
-	dialKeepAlive        = 10 * time.Second
-	dialKeepAliveTimeout = 2 * time.Second
+	dialKeepAlive = 10 * time.Second
+	// dialKeepAliveTimeout is also the connection's TCP_USER_TIMEOUT: how long
+	// what was sent may go without the kernel's acknowledgement. A member whose
+	// machine has lost its power must be left before the reporters' word on that
+	// machine (2 s) is to be written, or the word waits for it.
+	dialKeepAliveTimeout = time.Second
 )
 
 // dialBackoff: gRPC's own goes up to 120 s, which is how long etcd would seem
