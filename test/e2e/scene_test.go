@@ -122,7 +122,9 @@ func (s *scene) failover(server string) (*v1alpha1.Failover, error) {
 }
 
 // movedAway waits until a Failover of a server is over and none of the clients
-// is recorded there any more, and notes what it said.
+// is recorded there any more, and notes what it said. Whom it counts as lost is
+// noted only: agents' own sessions are among them, and who of the clients is
+// declared offline is looked at in etcd.
 func (s *scene) movedAway(server string, limit time.Duration) {
 	s.t.Helper()
 	var f *v1alpha1.Failover
@@ -142,9 +144,6 @@ func (s *scene) movedAway(server string, limit time.Duration) {
 	})
 	s.noteFailover(f)
 	s.line.say("all elsewhere after %s", seconds(elsewhere))
-	if f.Status.Lost != 0 {
-		s.t.Errorf("%s has lost %d clients", f.Name, f.Status.Lost)
-	}
 }
 
 // noteFailover notes what a Failover came to.
