@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/sim"
 )
+
+// interrupted is the exit status of what a signal ended: 128 + SIGINT, as shells have it.
+const interrupted = 130
 
 // simulateCommand plays a scenario file in simulated time.
 func simulateCommand() *cobra.Command {
@@ -32,6 +36,8 @@ known to be.`,
 			if err != nil {
 				return err
 			}
+			// It computes, and holds nothing: a signal ends it at once.
+			defer context.AfterFunc(cmd.Context(), func() { os.Exit(interrupted) })()
 			out := cmd.OutOrStdout()
 			trace := sim.Trace(sc, o.seed)
 			for _, n := range trace.Notes() {
