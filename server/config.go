@@ -37,6 +37,9 @@ type Config struct {
 	// credentials. One of Listen and ListenTLS is needed.
 	ListenTLS string
 	TLS       *tls.Config
+	// ListenWebSocket and ListenWebSocketTLS are the addresses for MQTT over
+	// WebSocket, host:port, without TLS and with it; empty: none.
+	ListenWebSocket, ListenWebSocketTLS string
 	// Loops is how many event loops serve plain TCP, on Linux: 0: one for
 	// every two processors (of GOMAXPROCS); negative: none, but a goroutine for each
 	// connection, as everywhere else.
@@ -52,6 +55,11 @@ type Config struct {
 	// Observes is the Boot of the agent/witness.Witness that runs beside the server;
 	// 0: none does.
 	Observes int64
+	// DrainFor is how long a server that is to end may take to have its clients go
+	// elsewhere first; 0: they are told all at once. DrainRate is how many of them a
+	// second; 0: 500; more where they would not all be told in time.
+	DrainFor  time.Duration
+	DrainRate float64
 	// Store, Presences and Authenticator are needed. Authenticate may take its
 	// time: the connection waits, and nobody else.
 	Store         *store.Store
@@ -86,19 +94,22 @@ func (c *Config) validate() error {
 	switch {
 	case c.Listen == "" && c.ListenTLS == "":
 		return errors.New("server: Listen or ListenTLS is needed")
-	case (c.ListenTLS == "") != (c.TLS == nil):
-		return errors.New("server: ListenTLS and TLS go together")
+	case (c.ListenTLS == "" && c.ListenWebSocketTLS == "") != (c.TLS == nil):
+		return errors.New("server: TLS goes with ListenTLS or ListenWebSocketTLS")
 	case c.RevalidateEvery < 0:
 		return fmt.Errorf("server: RevalidateEvery %v is negative", c.RevalidateEvery)
 	case c.Capacity < 1:
 		return fmt.Errorf("server: Capacity %d is not positive", c.Capacity)
 	case c.ConnectRate < 0, c.ConnectBurst < 0:
 		return errors.New("server: ConnectRate or ConnectBurst is negative")
+	case c.DrainFor < 0, c.DrainRate < 0:
+		return errors.New("server: DrainFor or DrainRate is negative")
 	case c.Store == nil, c.Presences == nil, c.Authenticator == nil, c.Logger == nil:
 		return errors.New("server: Store, Presences, Authenticator and Logger are needed")
 	}
 	c.RevalidateEvery = cmp.Or(c.RevalidateEvery, DefaultRevalidateEvery)
 	c.ConnectRate = cmp.Or(c.ConnectRate, 2000)
+	c.DrainRate = cmp.Or(c.DrainRate, 500)
 	c.ConnectBurst = cmp.Or(c.ConnectBurst, int(max(c.ConnectRate, 1)))
 	return nil
 }

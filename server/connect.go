@@ -35,7 +35,7 @@ func (p *peer) connect(frame []byte, m moment) {
 		p.unreadable(err)
 		return
 	}
-	p.more = &more{entering: entering{key: store.SessionKey{Client: c.ClientID}}}
+	p.extra().entering = entering{key: store.SessionKey{Client: c.ClientID}}
 	r := p.admit(c)
 	if r != nil {
 		p.refuse(*r)
@@ -61,7 +61,7 @@ func (p *peer) connect(frame []byte, m moment) {
 // enter lets a client in and answers it, unless there is a reason not to.
 func (p *peer) enter(c mqtt.Connect, m moment, r *refusal) {
 	if r == nil && !p.probe {
-		r = p.s.closed(p)
+		r = p.s.closed(p, time.Duration(c.KeepAlive)*time.Second)
 	}
 	if r == nil {
 		r = p.begin(c, m)
@@ -188,9 +188,12 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 	return nil
 }
 
-// closed tells why a client is not let in now, if so.
-func (s *Server) closed(p *peer) *refusal {
-	if t, ok := s.drain.refuge(); ok {
+// closed tells why a client that asks for an interval is not let in now, if so.
+func (s *Server) closed(p *peer, asked time.Duration) *refusal {
+	if r := s.ends(); r != nil {
+		return r
+	}
+	if t, ok := s.drain.refuge(); ok && !s.drain.stranded(time.Now(), p.more.entering.key, patience(p.presence.lease(p.presence.interval(asked, false)))) {
 		r := &refusal{why: whyDraining, reason: mqtt.UseAnotherServer, detail: "clients are moved away from here", servers: s.directory.hints()}
 		if t.Address != "" {
 			r.reference, r.servers = t.Address, first(t.Address, r.servers)
@@ -198,6 +201,9 @@ func (s *Server) closed(p *peer) *refusal {
 			r.reference = r.servers[0].Address
 		}
 		return r
+	} else if ok {
+		s.metrics.stranded.Inc()
+		p.log("Client is let in, where it was sent it was not taken")
 	}
 	if wait := s.drain.shedding(); wait > 0 && p.newcomer() {
 		return &refusal{why: whyShedding, reason: mqtt.QuotaExceeded, detail: "overloaded, and nobody else has room", retryAfter: wait}

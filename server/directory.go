@@ -63,7 +63,7 @@ func (d *directory) hints() []wire.ServerHint {
 	if d.cached == nil {
 		d.cached = []wire.ServerHint{}
 		for name, s := range d.servers {
-			if name == d.self || d.draining[name] == s.Incarnation || s.Address == "" {
+			if name == d.self || d.draining[name] == s.Incarnation || s.Leaving || s.Address == "" {
 				continue
 			}
 			load := 100 * s.Total() / max(s.Capacity, 1)

@@ -33,8 +33,10 @@ type drain struct {
 	done    bool
 	// left are clients that may be told next, found when the directive came or
 	// was last searched for.
-	left     []*peer
+	left     []candidate
 	searched time.Time
+	// away are those who were told to go elsewhere, while everyone is.
+	away map[store.SessionKey]*sentAway
 
 	wake chan struct{}
 }
@@ -45,7 +47,7 @@ func (d *drain) follow(now time.Time, directive *store.Directive) {
 	defer d.mu.Unlock()
 	switch {
 	case directive == nil:
-		d.current, d.left = nil, nil
+		d.current, d.left, d.away = nil, nil, nil
 		return
 	case directive.Term < d.term:
 		return
@@ -59,6 +61,9 @@ func (d *drain) follow(now time.Time, directive *store.Directive) {
 		d.done = false
 	}
 	d.current = directive
+	if !directive.Drain {
+		d.away = nil
+	}
 	select {
 	case d.wake <- struct{}{}:
 	default:
@@ -113,8 +118,19 @@ type move struct {
 	targets []store.Target
 }
 
+// candidate is a client that may be told to go.
+type candidate struct {
+	peer   *peer
+	class  *session.Class
+	client string
+}
+
+func (c candidate) key() store.SessionKey {
+	return store.SessionKey{Namespace: c.class.Namespace, Presence: c.class.Presence, Client: c.client}
+}
+
 // next are the clients whose turn it is. search finds candidates.
-func (d *drain) next(now time.Time, search func(everyone bool) []*peer) []move {
+func (d *drain) next(now time.Time, search func(everyone bool) []candidate) []move {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.current == nil || d.current.Refuse || d.done && !d.current.Drain {
@@ -131,16 +147,21 @@ func (d *drain) next(now time.Time, search func(everyone bool) []*peer) []move {
 				break
 			}
 			d.left, d.searched = search(d.current.Drain), now
+			d.left = slices.DeleteFunc(d.left, func(c candidate) bool { return d.alone(now, c) })
 			if len(d.left) == 0 {
 				d.done = true // who is here, is told; in a drain who still comes will be
 				break
 			}
 		}
-		p := d.left[0]
+		c := d.left[0]
 		d.left = d.left[1:]
-		if !p.leaving.Load() {
-			moves = append(moves, move{p, d.choice.next(d.current.Targets), d.current.Targets})
+		if c.peer.leaving.Load() || d.alone(now, c) {
+			continue
 		}
+		if d.current.Drain {
+			d.note(now, c.key())
+		}
+		moves = append(moves, move{c.peer, d.choice.next(d.current.Targets), d.current.Targets})
 	}
 	d.told += len(moves)
 	d.pace.credit -= float64(len(moves))
@@ -223,13 +244,18 @@ func (s *Server) move(ctx context.Context) error {
 		case <-s.drain.wake:
 		case <-tick.C:
 		}
-		for _, m := range s.drain.next(time.Now(), s.movable) {
-			m.peer.goodbye(mqtt.Goodbye{
-				Reason: mqtt.UseAnotherServer, Reference: m.target.Address,
-				User: refusal{servers: s.refuges(m)}.users(),
-			})
-			s.metrics.told.Inc()
-		}
+		s.tell(s.drain.next(time.Now(), s.movable))
+	}
+}
+
+// tell tells clients to go.
+func (s *Server) tell(moves []move) {
+	for _, m := range moves {
+		m.peer.goodbye(mqtt.Goodbye{
+			Reason: mqtt.UseAnotherServer, Reference: m.target.Address,
+			User: refusal{servers: s.refuges(m)}.users(),
+		})
+		s.metrics.told.Inc()
 	}
 }
 
@@ -251,11 +277,11 @@ func (s *Server) refuges(m move) []wire.ServerHint {
 
 // movable are the clients that can be told to go: those with a connection, and
 // in a drain the agents' sessions too.
-func (s *Server) movable(everyone bool) []*peer {
-	var l []*peer
+func (s *Server) movable(everyone bool) []candidate {
+	var l []candidate
 	s.table.Each(func(v session.View[peer]) bool {
 		if p := v.Link; p != nil && !v.Class.Probe && !p.leaving.Load() && (everyone || p.presence.Kind == Clients) {
-			l = append(l, p)
+			l = append(l, candidate{p, v.Class, v.Client})
 		}
 		return true
 	})

@@ -150,3 +150,43 @@ func TestADirectiveForACountMovesSoManyAndWelcomesArrivals(t *testing.T) {
 	default:
 	}
 }
+
+func TestNobodyGoesOfflineForADrainWithoutARefuge(t *testing.T) {
+	etcd := storetest.Start(t)
+	a := start(t, etcd.Endpoints(), "a")
+	c := must(t, a.addr(), id("c"), user("im/quick"), every(2))
+	online(t, a, "quick", "c")
+	l := lead(t, a.store)
+	direct(t, l, a, store.Directive{
+		Failover: "im/f", Drain: true, Rate: 100, FirstWave: 10,
+		Targets: []store.Target{{Server: "rollcall-system/b", Address: "127.0.0.1:1", Weight: 1}},
+	})
+	if d := c.ends(t); d.ReasonCode != 0x9c {
+		t.Fatalf("told %#x", d.ReasonCode)
+	}
+	eventually(t, "it is let in again", func() bool {
+		c = connect5(t, a.addr(), id("c"), user("im/quick"), every(2))
+		return c.err == nil
+	})
+	if stranded := a.metric("rollcall_server_stranded_total", "", ""); stranded != 1 {
+		t.Errorf("%v are counted", stranded)
+	}
+	if n := connect5(t, a.addr(), id("new")); n.err == nil {
+		t.Error("a newcomer was let in")
+	}
+	eventually(t, "the drain has nobody else to tell", func() bool {
+		d := entry(t, a.store, a.name).Drain
+		return d != nil && d.Done
+	})
+	ping(t, c.conn)
+	select {
+	case d := <-c.gone:
+		t.Errorf("it was ended: %+v", d)
+	default:
+	}
+	for _, s := range history(t, etcd.Client(), "quick", "c") {
+		if s.Offline {
+			t.Error("it was recorded offline")
+		}
+	}
+}

@@ -30,6 +30,7 @@ const (
 	whyStarting      why = "starting"
 	whyStore         why = "store"
 	whyStrangers     why = "strangers"
+	whySubprotocol   why = "subprotocol"
 	whySubscriptions why = "subscriptions"
 	whyTimeout       why = "timeout"
 	whyTLS           why = "tls"
@@ -43,7 +44,7 @@ const (
 
 var whys = []why{
 	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyShedding, whyMalformed, whyNotConnect,
-	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubscriptions,
+	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubprotocol, whySubscriptions,
 	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
 }
 
@@ -53,6 +54,7 @@ type metrics struct {
 	expired  prometheus.Counter
 	told     prometheus.Counter
 	revoked  prometheus.Counter
+	stranded prometheus.Counter
 }
 
 func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
@@ -73,13 +75,16 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 			Name: "rollcall_server_revoked_total", Help: "Sessions that ended because a right was taken back.",
 		}),
 	}
+	m.stranded = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "rollcall_server_stranded_total", Help: "Clients let in again during a drain, because nobody else had taken them.",
+	})
 	for _, w := range whys {
 		m.refusals.WithLabelValues(string(w))
 	}
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.refusals, m.beats, m.expired, m.told, m.revoked)
+	reg.MustRegister(m.refusals, m.beats, m.expired, m.told, m.revoked, m.stranded)
 	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
 	}

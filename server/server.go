@@ -32,7 +32,8 @@ type Server struct {
 	clock     *session.Clock
 	table     *session.Table[peer]
 	recorder  *record.Recorder
-	carriers  []carrier // of Listen, ListenTLS
+	carriers  []carrier // of all that it listens on
+	listening struct{ plain, tls, webSocket, webSocketTLS carrier }
 	directory directory
 	drain     drain
 	admission *admission
@@ -51,6 +52,8 @@ type Server struct {
 
 	running atomic.Pointer[context.Context]
 	ready   atomic.Bool
+	// leaving: the server is about to end, and takes nobody any more.
+	leaving atomic.Bool
 }
 
 // New makes a server and takes its address; Run makes it serve.
@@ -92,18 +95,24 @@ func New(cfg Config) (*Server, error) {
 
 // listen takes the addresses.
 func (s *Server) listen() error {
-	if s.cfg.Listen != "" {
-		c, err := listenPlain(s.cfg.Listen, s.cfg.Loops, s)
+	for _, l := range []struct {
+		address string
+		to      *carrier
+		open    func(address string) (carrier, error)
+	}{
+		{s.cfg.Listen, &s.listening.plain, func(a string) (carrier, error) { return listenPlain(a, s.cfg.Loops, s) }},
+		{s.cfg.ListenTLS, &s.listening.tls, func(a string) (carrier, error) { return listenTLS(a, s.cfg.TLS, s) }},
+		{s.cfg.ListenWebSocket, &s.listening.webSocket, func(a string) (carrier, error) { return listenWebSocket(a, nil, s) }},
+		{s.cfg.ListenWebSocketTLS, &s.listening.webSocketTLS, func(a string) (carrier, error) { return listenWebSocket(a, s.cfg.TLS, s) }},
+	} {
+		if l.address == "" {
+			continue
+		}
+		c, err := l.open(l.address)
 		if err != nil {
 			return err
 		}
-		s.carriers = append(s.carriers, c)
-	}
-	if s.cfg.ListenTLS != "" {
-		c, err := listenTLS(s.cfg.ListenTLS, s.cfg.TLS, s)
-		if err != nil {
-			return err
-		}
+		*l.to = c
 		s.carriers = append(s.carriers, c)
 	}
 	return nil
@@ -112,8 +121,20 @@ func (s *Server) listen() error {
 // Addr is where the server listens for plain TCP, or else for TLS.
 func (s *Server) Addr() net.Addr { return s.carriers[0].Addr() }
 
-// AddrTLS is where the server listens for TLS, where it does.
-func (s *Server) AddrTLS() net.Addr { return s.carriers[len(s.carriers)-1].Addr() }
+// AddrTLS is where the server listens for TLS, or else for plain TCP.
+func (s *Server) AddrTLS() net.Addr {
+	if s.listening.tls != nil {
+		return s.listening.tls.Addr()
+	}
+	return s.Addr()
+}
+
+// AddrWebSocket is where the server listens for WebSocket, and AddrWebSocketTLS
+// for that over TLS, where it does.
+func (s *Server) AddrWebSocket() net.Addr { return s.listening.webSocket.Addr() }
+
+// AddrWebSocketTLS is where the server listens for WebSocket over TLS, where it does.
+func (s *Server) AddrWebSocketTLS() net.Addr { return s.listening.webSocketTLS.Addr() }
 
 // Close gives the addresses of a server back that was never run.
 func (s *Server) Close() error {
@@ -142,8 +163,10 @@ func (s *Server) Ready() error {
 // and giving its record up.
 const endWithin = 3 * time.Second
 
-// Run serves until the context ends. Then its clients are told to go elsewhere
-// (0x8B), and its record is given up; their sessions are others' to take over.
+// Run serves until the context ends. Then its clients are told to go elsewhere,
+// at the pace of Config.DrainRate for as long as Config.DrainFor (0x9C), and who is
+// left is told that it ends (0x8B). Its record is given up; their sessions are
+// others' to take over.
 func (s *Server) Run(ctx context.Context) error {
 	defer func() { _ = s.Close() }()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -191,6 +214,7 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		s.ready.Store(false)
+		s.depart(work)
 		closeDoor()
 		s.end()
 		stop()

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"syscall"
+	"time"
 )
 
 // secure carries MQTT over TLS, with a goroutine for each connection.
@@ -53,10 +54,23 @@ type heard struct {
 	// this: what it says is no newer.
 	m     moment
 	fresh bool
+	// accepted is when the connection was, and ended why it could not be read any
+	// more; where what lies above asks.
+	accepted time.Time
+	ended    error
+}
+
+// failure is why the connection could not be read, where that is behind err.
+func (h *heard) failure(err error) error {
+	if err != nil && h.ended != nil {
+		return h.ended
+	}
+	return err
 }
 
 func (h *heard) Read(b []byte) (int, error) {
 	n, m, err := h.reader.read(b)
+	h.ended = err
 	switch {
 	case err != nil:
 	case h.fresh:

@@ -28,9 +28,11 @@ func serverCommand() *cobra.Command {
 		peers                      witnessOptions
 		name, podUID, zone, node   string
 		listen, advertise          string
+		webSocket, webSocketTLS    string
 		capacity, loops, gcPercent int
 		memoryLimit                int64
-		connectRate                float64
+		connectRate, drainRate     float64
+		drainFor                   time.Duration
 		faults                     bool
 	}
 	cmd := &cobra.Command{
@@ -50,11 +52,26 @@ func serverCommand() *cobra.Command {
 				c.fail("listen", "or --tls-listen is needed")
 			}
 			c.address("advertise", o.advertise, false)
+			if o.webSocket != "" {
+				c.address("websocket-listen", o.webSocket, true)
+			}
+			if o.webSocketTLS != "" {
+				c.address("websocket-tls-listen", o.webSocketTLS, true)
+			}
+			if o.webSocketTLS != "" && o.tlsServerOptions.listen == "" {
+				c.fail("websocket-tls-listen", "needs --tls-listen, whose certificate it shows")
+			}
 			if o.capacity < 1 {
 				c.fail("capacity", "%d must be at least 1", o.capacity)
 			}
 			if o.connectRate <= 0 {
 				c.fail("connect-rate", "%g must be more than 0", o.connectRate)
+			}
+			if o.drainRate <= 0 {
+				c.fail("drain-rate", "%g must be more than 0", o.drainRate)
+			}
+			if o.drainFor < 0 {
+				c.fail("drain-for", "%v must not be negative", o.drainFor)
 			}
 			if o.gcPercent < 0 {
 				c.fail("gc-percent", "%d must not be negative", o.gcPercent)
@@ -117,7 +134,8 @@ func serverCommand() *cobra.Command {
 				}
 				s, err := server.New(server.Config{
 					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
-					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
+					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, ListenWebSocket: o.webSocket, ListenWebSocketTLS: o.webSocketTLS, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
+					DrainFor: o.drainFor, DrainRate: o.drainRate,
 					Store: records, Presences: presences, Authenticator: authenticator, Observes: observes,
 					Faults: faults, Logger: log, Registerer: metrics,
 				})
@@ -152,12 +170,16 @@ func serverCommand() *cobra.Command {
 	f.StringVar(&o.zone, "zone", "", "this node's topology.kubernetes.io/zone")
 	f.StringVar(&o.node, "node", "", "this `node`'s name")
 	f.StringVar(&o.listen, "listen", ":1883", "`address` for MQTT over plain TCP; empty: none")
+	f.StringVar(&o.webSocket, "websocket-listen", "", "`address` for MQTT over WebSocket (subprotocol mqtt), without TLS; empty: none")
+	f.StringVar(&o.webSocketTLS, "websocket-tls-listen", "", "`address` for MQTT over WebSocket with TLS; empty: none")
 	f.StringVar(&o.advertise, "advertise", "", "`address` at which clients reach this very server, host:port")
 	f.IntVar(&o.loops, "loops", 0, "event loops for plain TCP, on Linux; 0: one for every two processors, -1: none, but a goroutine for each connection")
 	f.IntVar(&o.gcPercent, "gc-percent", 0, "how far the heap may grow over what is live before it is collected, in `percent`; 0: GOGC where it is set, else 100")
 	f.Int64Var(&o.memoryLimit, "memory-limit", 0, "beyond so many `bytes` memory is collected harder; 0: GOMEMLIMIT where it is set, else no limit")
 	f.IntVar(&o.capacity, "capacity", 100000, "`sessions` that this server is meant to hold")
 	f.Float64Var(&o.connectRate, "connect-rate", 2000, "clients admitted per second; beyond it they are given a time to come back")
+	f.DurationVar(&o.drainFor, "drain-for", 0, "how `long` a server that is told to end (SIGTERM) may take to have its clients go elsewhere first; 0: they are told all at once")
+	f.Float64Var(&o.drainRate, "drain-rate", 500, "how many of them a second; more where they would not all be told in time")
 	f.BoolVar(&o.faults, "faults", false, "for demonstrations and tests: let PUT /debug/answer-delay?delay=800ms on --http make every answer late")
 	return cmd
 }

@@ -29,6 +29,8 @@ type Server struct {
 	Takeovers map[string]Takeovers `json:"takeovers,omitempty"`
 	// Drain is how far the current directive is, if there is one.
 	Drain *DrainProgress `json:"drain,omitempty"`
+	// Leaving: it is about to end, and takes nobody any more.
+	Leaving bool `json:"leaving,omitempty"`
 	// Ended counts sessions of clients that have gone offline here since this process
 	// began: with a goodbye, or by silence. Agents' are not among them.
 	Ended int `json:"ended,omitempty"`
