@@ -126,7 +126,11 @@ func (w *world) left(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range strings.Fields(out) {
+		for name := range strings.Lines(out) {
+			name = strings.TrimSpace(name)
+			if strings.HasPrefix(name, "Warning:") {
+				continue // of kinds that are deprecated
+			}
 			if !stays.MatchString(name) && (namespaced || strings.Contains(name, release)) {
 				left = append(left, name)
 			}

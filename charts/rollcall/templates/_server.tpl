@@ -24,6 +24,15 @@ certificate is for: every server's is for the Service's name. */}}
 {{- end -}}
 {{- end -}}
 
+{{/* rollcall.tokenVolume: who this pod is, and on which node, for heartbeat servers only. */}}
+{{- define "rollcall.tokenVolume" -}}
+- name: token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken: {audience: {{ .Values.access.audience }}, expirationSeconds: 3600, path: token}
+{{- end -}}
+
 {{- define "rollcall.accessFlags" -}}
 {{- with .Values.access }}
 - --service-accounts
