@@ -128,8 +128,8 @@ func (w *world) left(ctx context.Context) ([]string, error) {
 		}
 		for name := range strings.Lines(out) {
 			name = strings.TrimSpace(name)
-			if strings.HasPrefix(name, "Warning:") {
-				continue // of kinds that are deprecated
+			if name == "" || strings.HasPrefix(name, "Warning:") {
+				continue // kubectl warns of kinds that are deprecated
 			}
 			if !stays.MatchString(name) && (namespaced || strings.Contains(name, release)) {
 				left = append(left, name)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -75,6 +76,9 @@ func poll(ctx context.Context, what string, limit time.Duration, done func() (bo
 		ok, err := done()
 		if ok {
 			return nil
+		}
+		if err == nil {
+			err = errors.New("it did not come to pass")
 		}
 		if pause(ctx, 200*time.Millisecond) != nil {
 			return fmt.Errorf("waited %s for %s: %w", limit, what, err)
