@@ -53,8 +53,8 @@ const (
 	FailoverOverloaded FailoverReason = "Overloaded"
 	// FailoverDead: the server's process or its machine is gone.
 	FailoverDead FailoverReason = "Dead"
-	// FailoverReturned: a server that had lost its clients answers again, and
-	// gets its share back from this one.
+	// FailoverReturned: a server that was out of service is back, or is new, and
+	// gets its share from this one.
 	FailoverReturned FailoverReason = "Returned"
 	// FailoverRebalance: the load has stayed uneven.
 	FailoverRebalance FailoverReason = "Rebalance"
