@@ -26,7 +26,8 @@ func dialWeb(t *testing.T, url string, client *http.Client, protocols ...string)
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client, Subprotocols: protocols})
+	c, _, err := websocket.Dial(ctx, url, //nolint:bodyclose // there is none after an upgrade
+		&websocket.DialOptions{HTTPClient: client, Subprotocols: protocols})
 	if err != nil {
 		t.Fatalf("dial %s: %v", url, err)
 	}

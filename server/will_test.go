@@ -42,13 +42,13 @@ func TestAWillIsPublishedWhenItsClientGoesOfflineAndNotBefore(t *testing.T) {
 		{"silent", func(c *v5) { c.conn.Close() }, []string{"farewell"}},
 		{"leaves", func(c *v5) { _ = c.Disconnect(&paho.Disconnect{}) }, nil},
 		{"leaves-with-will", func(c *v5) { _ = c.Disconnect(&paho.Disconnect{ReasonCode: 4}) }, []string{"farewell"}},
-		{"moves", func(c *v5) { // with another will: it goes offline with that
-			c = must(t, b.addr(), wills("moves", "adieu"))
+		{"moves", func(*v5) { // with another will: it goes offline with that
+			c := must(t, b.addr(), wills("moves", "adieu"))
 			onlineBeating(t, b, "quick", "moves", c.conn)
 			c.conn.Close()
 		}, []string{"adieu"}},
-		{"moves-without", func(c *v5) {
-			c = must(t, b.addr(), id("moves-without"), user("im/quick"), every(3))
+		{"moves-without", func(*v5) {
+			c := must(t, b.addr(), id("moves-without"), user("im/quick"), every(3))
 			onlineBeating(t, b, "quick", "moves-without", c.conn)
 			c.conn.Close()
 		}, nil},

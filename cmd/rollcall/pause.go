@@ -148,8 +148,6 @@ func (o *switchOptions) throw(ctx context.Context, done string, do func(context.
 	return nil
 }
 
-func (o *switchOptions) check(c *checks) { o.etcdOptions.check(c) }
-
 // readPause is how the switch stands; nil: not pulled.
 func readPause(ctx context.Context, s *store.Store) (*store.Pause, error) {
 	ctx, cancel := context.WithCancel(ctx)

@@ -81,8 +81,10 @@ func (e *Evacuation) Observe(now time.Time, pods []Pod) {
 	}
 }
 
-// Pods is how many were told to go, Elsewhere how many of them are made anew.
-func (e *Evacuation) Pods() int      { return len(e.evicted) }
+// Pods is how many were told to go.
+func (e *Evacuation) Pods() int { return len(e.evicted) }
+
+// Elsewhere is how many of them are made anew.
 func (e *Evacuation) Elsewhere() int { return e.elsewhere }
 
 // Took is how long it took from the taint until all were elsewhere; false: they

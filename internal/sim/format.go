@@ -160,11 +160,9 @@ func WriteBeside(w io.Writer, names []string, results []*Result) {
 			if b.Op != "~" {
 				continue
 			}
-			v, apart := r.Figures[b.Figure], ""
+			v, apart := r.Figures[b.Figure], fmt.Sprintf("%.0f %%", 100*math.Abs(r.Figures[b.Figure]-b.Value)/b.Value)
 			if d := math.Abs(v - b.Value); d <= AboutLeast {
 				apart = fmt.Sprintf("%.2f s", d)
-			} else {
-				apart = fmt.Sprintf("%.0f %%", 100*d/b.Value)
 			}
 			rows = append(rows, []string{fault, b.Figure, fmt.Sprintf("%.2f", v), fmt.Sprintf("%.2f", b.Value), apart})
 		}
