@@ -28,6 +28,8 @@ type server struct {
 	// live: the lease that carries the record lives. changed is when that changed.
 	live    bool
 	changed time.Time
+	// registered is when this incarnation was first seen; zero: in the first snapshot.
+	registered time.Time
 	// written is when the record was last rewritten, writes how often it was,
 	// and takenOver how many had been taken over from it by then.
 	written   time.Time
@@ -117,6 +119,9 @@ func (b *Book) UpdateServers(u store.Update[string, store.Server]) {
 		s.writes++
 		s.takenOver = b.takeovers(record.Incarnation).Total()
 		if fresh {
+			if s.registered = now; first {
+				s.registered = time.Time{}
+			}
 			s.well, s.wellFrom = Baseline{Clients: record.Total(), TakenOver: b.takeovers(record.Incarnation)}, s.writes
 		}
 	}
@@ -189,6 +194,8 @@ type Server struct {
 	Record store.Server
 	// Known: a record has been seen. Live: its lease lives.
 	Known, Live bool
+	// Registered is when its incarnation was first seen; zero: before anyone's memory.
+	Registered time.Time
 	// Changed is when Live last changed, Written when the record last was.
 	Changed, Written time.Time
 	// Well is what it held when it was last seen well.
@@ -231,10 +238,11 @@ func (b *Book) server(name string, now time.Time) Server {
 	lately := total.Since(b.origins[s.record.Incarnation].before(now.Add(-LeftWindow)))
 	return Server{
 		Record: s.record, Known: true, Live: s.live, Changed: s.changed, Written: s.written,
-		Well:      s.well,
-		TakenOver: total,
-		Left:      max(0, total.Total()-s.takenOver),
-		LeftLate:  lately.Late, LeftBroken: lately.Broken,
+		Registered: s.registered,
+		Well:       s.well,
+		TakenOver:  total,
+		Left:       max(0, total.Total()-s.takenOver),
+		LeftLate:   lately.Late, LeftBroken: lately.Broken,
 	}
 }
 

@@ -37,7 +37,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 			assigned = j.standing(p.Name, assigned, int(spec.Overload.Observers))
 		}
 		ev = append(ev, verdict.ServerEvidence{
-			Name: p.Name, Incarnation: s.Record.Incarnation, Zone: zone, Node: on,
+			Name: p.Name, Incarnation: s.Record.Incarnation, Registered: s.Registered, Zone: zone, Node: on,
 			Service:  !spec.Probe.Heartbeats(),
 			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
 			Assigned: assigned, Observations: j.discount(j.cfg.Book.Observations(p.Name, assigned)),

@@ -51,7 +51,7 @@ func (b *bench) applyObserver(l scenario.Line, now time.Time) error {
 	})
 }
 
-func (b *bench) applyServer(l scenario.Line) error {
+func (b *bench) applyServer(l scenario.Line, now time.Time) error {
 	e := b.servers[l.Subject]
 	if e == nil {
 		e = &verdict.ServerEvidence{Name: l.Subject}
@@ -65,6 +65,8 @@ func (b *bench) applyServer(l scenario.Line) error {
 			e.Assigned = observers(a.Value)
 		case "incarnation":
 			e.Incarnation = a.Value
+		case "registered":
+			e.Registered = now
 		case "lease":
 			e.Lease = verdict.Lease(a.Value)
 		case "nodeState":

@@ -187,7 +187,7 @@ func (b *bench) Apply(l scenario.Line) error {
 			return err
 		})
 	case "server":
-		return b.applyServer(l)
+		return b.applyServer(l, now)
 	case "sees":
 		e := b.servers[l.Subject]
 		return each(l, func(a scenario.Arg) error {

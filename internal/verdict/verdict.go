@@ -165,7 +165,11 @@ type Observation struct {
 type ServerEvidence struct {
 	Name        string // "namespace/pod"
 	Incarnation string
-	Zone, Node  string
+	// Registered is when this incarnation was first heard of here, by the judge's
+	// own clock; zero: before anyone's memory. What an observer has said since
+	// before that, who has not spoken to it, counts from AuthorWindow after it.
+	Registered time.Time
+	Zone, Node string
 	// Starting pods have never been Ready since they were made; Terminating
 	// ones have been deleted; Paused ones are exempt by annotation. None of
 	// them is ever acted on.

@@ -43,6 +43,10 @@ func (v *votes) count(now time.Time, e *ServerEvidence) {
 			v.grown = earliest(v.grown, o.Booted.Add(AuthorWindow))
 			o = nil
 		}
+		if o != nil && early(now, o, e) {
+			v.grown = earliest(v.grown, e.Registered.Add(AuthorWindow))
+			o = nil
+		}
 		if o == nil {
 			v.mute++
 			continue
@@ -85,6 +89,12 @@ func wordOf(name string, e *ServerEvidence) *Observation {
 		return o
 	}
 	return nil
+}
+
+// early tells whether a word may be about what was there before this incarnation:
+// a new pod refuses connections until it listens.
+func early(now time.Time, o *Observation, e *ServerEvidence) bool {
+	return o.Incarnation == "" && o.Seen.Before(e.Registered) && now.Before(e.Registered.Add(AuthorWindow))
 }
 
 // young tells whether an author has been heard of for too short a time.
