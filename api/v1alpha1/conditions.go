@@ -47,6 +47,9 @@ const (
 	// one alone needs a second kind of evidence. Servers only. Negative
 	// polarity. Reasons: EnoughObservers; FewNodes.
 	ConditionFewObservers = "FewObservers"
+	// ConditionCalibrating is True until the servers' usual answer time is known,
+	// and where it is known and answerTime cannot fit it; servers only. Negative polarity.
+	ConditionCalibrating = "Calibrating"
 )
 
 // Conditions of a Failover, set by the controller's leader.
@@ -179,6 +182,18 @@ const (
 	// ReasonNoHeadroom (Frozen=True on a Presence, Processing=True on a
 	// Failover): no server has room for more clients, so they stay where they are.
 	ReasonNoHeadroom = "NoHeadroom"
+)
+
+// Reasons of Calibrating.
+const (
+	// ReasonCalibrated (Calibrating=False): the usual answer time is known, and
+	// servers.overload.answerTime leaves room above it.
+	ReasonCalibrated = "Calibrated"
+	// ReasonMeasuring (Calibrating=True): the usual answer time isn't known yet.
+	ReasonMeasuring = "Measuring"
+	// ReasonAnswerTimeTooShort (Calibrating=True): healthy servers usually take more
+	// than half of servers.overload.answerTime; the message suggests another.
+	ReasonAnswerTimeTooShort = "AnswerTimeTooShort"
 )
 
 // Reasons of FewObservers.

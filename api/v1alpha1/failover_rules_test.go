@@ -111,6 +111,9 @@ func TestEveryRuleIsSeenToRefuse(t *testing.T) {
 	for _, tt := range presenceChanges {
 		see(tt.want)
 	}
+	for _, tt := range probeRules {
+		see(tt.want)
+	}
 	for _, tt := range failoverRules {
 		see(tt.want)
 	}

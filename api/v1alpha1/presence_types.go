@@ -334,7 +334,7 @@ type PresenceStatus struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +optional
 	Evacuations []Evacuation `json:"evacuations,omitempty"`
-	// Conditions are Accepted, Ready, Healthy, Frozen and FewObservers.
+	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers and Calibrating.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -83,6 +83,8 @@ type Judge struct {
 	observers electorate
 	// kept is what leaders keep for each other, as of this judgement.
 	kept kept
+	// usual is what the servers of each Presence usually take to answer.
+	usual map[types.NamespacedName]verdict.Calibration
 	// memory is the plan's, by Presence.
 	memory map[types.NamespacedName]plan.Memory
 	// seen is when each Failover was first seen here. What is compared with
@@ -114,6 +116,7 @@ func New(cfg Config) (*Judge, error) {
 		}),
 		servers: map[types.NamespacedName]verdict.Judgement{},
 		memory:  map[types.NamespacedName]plan.Memory{},
+		usual:   map[types.NamespacedName]verdict.Calibration{},
 		seen:    map[types.UID]time.Time{},
 		begun:   map[types.UID]bool{},
 		alive:   map[string]time.Time{},

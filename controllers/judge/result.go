@@ -38,6 +38,8 @@ type Population struct {
 	// Members are the names of Nodes ("node") or Servers ("namespace/pod").
 	Members   []string
 	Judgement verdict.Judgement
+	// Calibration is what Servers usually take to answer.
+	Calibration verdict.Calibration
 	// Pods and Decision are those of Servers.
 	Pods     []Pod
 	Decision plan.Decision

@@ -66,7 +66,22 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 			}
 		}
 	}
+	j.calibrate(pop, ev, w.Now)
 	j.plan(r, pop, ev, failovers)
+}
+
+// calibrate hears how long the slowest of those who are well takes to answer.
+func (j *Judge) calibrate(pop *Population, ev []verdict.ServerEvidence, now time.Time) {
+	var slowest time.Duration
+	for _, e := range ev {
+		if pop.Judgement.Verdicts[e.Name].State == verdict.Alive {
+			slowest = max(slowest, answer(e.Observations))
+		}
+	}
+	key := keyOf(pop)
+	c, next := j.usual[key].Hear(now, slowest)
+	j.usual[key], pop.Calibration = c, c
+	pop.Judgement.Next = sooner(pop.Judgement.Next, next)
 }
 
 // plan decides what to move.

@@ -66,6 +66,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 		}
 	}
 	maps.DeleteFunc(j.servers, func(key types.NamespacedName, _ verdict.Judgement) bool { return r.Populations[key] == nil })
+	maps.DeleteFunc(j.usual, func(key types.NamespacedName, _ verdict.Calibration) bool { return r.Populations[key] == nil })
 	maps.DeleteFunc(j.memory, func(key types.NamespacedName, _ plan.Memory) bool { return r.Populations[key] == nil })
 	j.forget(r)
 	for key, pop := range r.Populations {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,7 +41,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 	if p.Refused != "" {
 		set(v1alpha1.ConditionAccepted, metav1.ConditionFalse, p.Refused, p.Why)
 		set(v1alpha1.ConditionReady, metav1.ConditionFalse, p.Refused, p.Why)
-		for _, kind := range []string{v1alpha1.ConditionHealthy, v1alpha1.ConditionFrozen, v1alpha1.ConditionFewObservers} {
+		for _, kind := range []string{v1alpha1.ConditionHealthy, v1alpha1.ConditionFrozen, v1alpha1.ConditionFewObservers, v1alpha1.ConditionCalibrating} {
 			meta.RemoveStatusCondition(&s.Conditions, kind)
 		}
 		s.Reason = p.Refused
@@ -60,6 +61,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 	}
 	frozen(p, set)
 	observers(p, set)
+	calibration(p, set)
 	if !ready && meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionHealthy) != nil {
 		// What was known last stands until more is.
 		s.Counts, s.NotAlive = last.Counts, last.NotAlive
@@ -108,6 +110,26 @@ func observers(p *judge.Population, set setter) {
 	}
 	set(v1alpha1.ConditionFewObservers, metav1.ConditionTrue, v1alpha1.ReasonFewNodes,
 		fmt.Sprintf("Too few agents can observe %d of %d servers, %s among them.", len(few), len(p.Members), few[0]))
+}
+
+// calibration says whether the answer time fits what the servers usually take.
+func calibration(p *judge.Population, set setter) {
+	if p.Subject != v1alpha1.SubjectServers {
+		return
+	}
+	c, limit := p.Calibration, p.Presence.Spec.Servers.Overload.AnswerTime.Duration
+	usual := c.Usual.Round(100 * time.Microsecond)
+	switch {
+	case c.Usual == 0:
+		set(v1alpha1.ConditionCalibrating, metav1.ConditionTrue, v1alpha1.ReasonMeasuring,
+			fmt.Sprintf("How long healthy servers usually take to answer is known once they have answered for %v.", verdict.CalibrateFor))
+	case !c.Fits(limit):
+		set(v1alpha1.ConditionCalibrating, metav1.ConditionTrue, v1alpha1.ReasonAnswerTimeTooShort,
+			fmt.Sprintf("Healthy servers usually take up to %v to answer, more than half of servers.overload.answerTime, which is %v: set it to %v.", usual, limit, c.Suggest()))
+	default:
+		set(v1alpha1.ConditionCalibrating, metav1.ConditionFalse, v1alpha1.ReasonCalibrated,
+			fmt.Sprintf("Healthy servers usually take up to %v to answer; servers.overload.answerTime is %v.", usual, limit))
+	}
 }
 
 // order is that in which states give the reason of Healthy, and NotAlive is sorted.

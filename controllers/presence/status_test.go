@@ -152,3 +152,26 @@ func TestWhenAStatusIsDue(t *testing.T) {
 		})
 	}
 }
+
+func TestCalibrating(t *testing.T) {
+	for _, c := range []struct {
+		usual          time.Duration
+		status, reason string
+	}{
+		{0, "True", v1alpha1.ReasonMeasuring},
+		{3 * time.Millisecond, "False", v1alpha1.ReasonCalibrated},
+		{400 * time.Millisecond, "True", v1alpha1.ReasonAnswerTimeTooShort},
+	} {
+		p := servers(verdict.Alive)
+		p.Presence.Spec.Servers.Overload.AnswerTime.Duration = 500 * time.Millisecond
+		p.Calibration.Usual = c.usual
+		s := Status(v1alpha1.PresenceStatus{}, world(), p)
+		got := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionCalibrating)
+		if got == nil || string(got.Status) != c.status || got.Reason != c.reason {
+			t.Errorf("usual %v: %+v", c.usual, got)
+		}
+		if s.Reason != "" {
+			t.Errorf("usual %v: the Presence's reason is %s", c.usual, s.Reason)
+		}
+	}
+}

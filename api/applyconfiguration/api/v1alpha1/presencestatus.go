@@ -30,7 +30,7 @@ type PresenceStatusApplyConfiguration struct {
 	// Evacuations are the nodes that were tainted last, at most 8, and how long
 	// their pods took to be elsewhere.
 	Evacuations []EvacuationApplyConfiguration `json:"evacuations,omitempty"`
-	// Conditions are Accepted, Ready, Healthy, Frozen and FewObservers.
+	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers and Calibrating.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
