@@ -84,6 +84,7 @@ func TestASlowWatchDelaysNobodyAndIsToldTheLatest(t *testing.T) {
 		told := s.watching(ctx, "im/android", "")
 		s.quiet(time.Second)
 		one.publish("ann", wire.PresenceState{State: wire.StateOnline, Revision: 1}, false)
+		s.quiet(time.Second) // it is told of her, and reads no more
 		for n := range 1000 {
 			one.publish("bob", wire.PresenceState{State: wire.StateOnline, Revision: int64(2*n + 2)}, false)
 			one.publish("cid", wire.PresenceState{State: wire.StateOffline, Revision: int64(2*n + 3)}, false)
