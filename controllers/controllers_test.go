@@ -205,7 +205,8 @@ func TestAPersonDrainsAServer(t *testing.T) {
 	drained := w.servers["server-1"]
 	w.servers["server-0"].takes(drained, 50, 0)
 	w.servers["server-2"].takes(drained, 49, 0)
-	drained.holds(0) // one has said goodbye meanwhile
+	drained.record.Ended = 1 // one has said goodbye meanwhile
+	drained.holds(0)
 	fo := w.outcome("server-1", v1alpha1.FailoverDrain, v1alpha1.ReasonMoved)
 	if fo.Status.Moved != 99 || fo.Status.Lost != 1 || fo.Status.Pending != 0 {
 		t.Errorf("at the end its status is %+v", fo.Status)
