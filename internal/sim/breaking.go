@@ -113,19 +113,18 @@ func (w *world) replace(i int, down time.Duration) {
 		}
 	})
 	w.after(50*time.Millisecond, func() {
-		if sv.dead {
-			return
-		}
-		for _, c := range sv.sessions {
-			c.hints = w.hints.list(w)
-		}
-		sv.crash()
-		w.after(down, func() {
-			if !w.net.dead[sv.place] && sv.dead {
-				w.exempt(i, false, true)
-				sv.begin()
-				w.after(time.Second, func() { w.exempt(i, false, false) })
+		if !sv.dead { // it may have crashed just now
+			for _, c := range sv.sessions {
+				c.hints = w.hints.list(w)
 			}
+			sv.crash()
+		}
+		w.after(down, func() {
+			w.exempt(i, false, true)
+			if !w.net.dead[sv.place] && sv.dead {
+				sv.begin()
+			}
+			w.after(time.Second, func() { w.exempt(i, false, false) })
 			w.out.mended(f)
 		})
 	})
