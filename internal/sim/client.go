@@ -76,6 +76,8 @@ type client struct {
 	slot    int32 // there; -1: none
 	seen    time.Duration
 	arrival int32
+	// filed counts how often a table took it up.
+	filed   int32
 	owner   int // life in the store's record
 	offline bool
 	leaving bool // told to go

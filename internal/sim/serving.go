@@ -78,6 +78,7 @@ func (s *server) attach(c *client) {
 		c.detach()
 		c.table, c.slot, c.seen = s.life, int32(len(s.sessions)), s.w.now
 		s.sessions = append(s.sessions, c)
+		c.filed++
 		s.count++
 		s.touch()
 		if !c.agent {
@@ -85,15 +86,18 @@ func (s *server) attach(c *client) {
 		}
 	}
 	c.arrival++
-	arrival, life, why := c.arrival, s.life, c.why
+	arrival, filed, life, why := c.arrival, c.filed, s.life, c.why
 	s.w.at(c.seen+c.cfg.lease, s, serverExpire, int64(c.id)|int64(arrival)<<32)
-	s.w.etcd.write(s.place, func() bool { return s.life == life }, func() { s.took(c, arrival, life, why) })
+	s.w.etcd.write(s.place, func() bool { return s.life == life }, func() { s.took(c, arrival, filed, life, why) })
 }
 
 // took is the write of a session's record.
-func (s *server) took(c *client, arrival int32, life int, why reason) {
-	if c.arrival != arrival {
-		return // written over by a later one
+func (s *server) took(c *client, arrival, filed int32, life int, why reason) {
+	if c.arrival != arrival { // written over by a later one
+		if c.filed != filed {
+			s.dropped() // which filed it anew
+		}
+		return
 	}
 	was := c.owner
 	c.owner = life
