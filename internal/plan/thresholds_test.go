@@ -26,6 +26,7 @@ func TestThresholdsAreDocumented(t *testing.T) {
 		"verdict.LeftLateMin": verdict.LeftLateMin, "verdict.LeftLateShare": verdict.LeftLateShare,
 		"verdict.FlapPenalty": verdict.FlapPenalty, "verdict.FlapSuppress": verdict.FlapSuppress, "verdict.FlapReuse": verdict.FlapReuse,
 		"verdict.FlapHalfLife": verdict.FlapHalfLife, "verdict.FlapCeiling": verdict.FlapCeiling,
+		"verdict.CalibrateFor": verdict.CalibrateFor,
 		"plan.DefaultRate": plan.DefaultRate, "plan.FirstWave": plan.FirstWave, "plan.MaxOver": plan.MaxOver,
 		"plan.MinHeadroom": plan.MinHeadroom, "plan.FillTime": plan.FillTime, "plan.RetryAfter": plan.RetryAfter,
 		"plan.MaxTargets": plan.MaxTargets, "plan.ReturnAfter": plan.ReturnAfter, "plan.ReturnPace": plan.ReturnPace,
