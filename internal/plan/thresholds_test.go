@@ -27,7 +27,7 @@ func TestThresholdsAreDocumented(t *testing.T) {
 		"verdict.FlapPenalty": verdict.FlapPenalty, "verdict.FlapSuppress": verdict.FlapSuppress, "verdict.FlapReuse": verdict.FlapReuse,
 		"verdict.FlapHalfLife": verdict.FlapHalfLife, "verdict.FlapCeiling": verdict.FlapCeiling,
 		"verdict.CalibrateFor": verdict.CalibrateFor,
-		"plan.DefaultRate": plan.DefaultRate, "plan.FirstWave": plan.FirstWave, "plan.MaxOver": plan.MaxOver,
+		"plan.DefaultRate":     plan.DefaultRate, "plan.FirstWave": plan.FirstWave, "plan.MaxOver": plan.MaxOver,
 		"plan.MinHeadroom": plan.MinHeadroom, "plan.FillTime": plan.FillTime, "plan.RetryAfter": plan.RetryAfter,
 		"plan.MaxTargets": plan.MaxTargets, "plan.ReturnAfter": plan.ReturnAfter, "plan.ReturnPace": plan.ReturnPace,
 		"plan.ReturnMin": plan.ReturnMin, "plan.EvenOver": plan.EvenOver, "plan.RebalanceAfter": plan.RebalanceAfter, "plan.RebalanceLeast": plan.RebalanceLeast,
