@@ -38,9 +38,10 @@ func (f *fleet) remember(now time.Time, m Memory, brake verdict.Brake, active []
 }
 
 // away tells whether a server is out of service, as far as is known. One of which
-// nothing is known is not: so are all at the beginning.
+// nothing is known is not: so are all at the beginning, and one that is only cut off
+// from the store keeps its clients.
 func (f *fleet) away(s *Server) bool {
-	return s.Exempt || s.Out || f.leaving[s.Name] || s.Verdict.State.Bad() || s.Address == ""
+	return s.Exempt || s.Out || f.leaving[s.Name] || s.Verdict.State.Bad()
 }
 
 // bringBack plans the moves that give servers that are back in service their
