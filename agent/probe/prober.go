@@ -50,6 +50,9 @@ const (
 // on, would be taken for a server that hangs for ever.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: KeepAliveAfter, Interval: KeepAliveAfter, Count: 3}
 
+// dialer connects all probes.
+var dialer = net.Dialer{Timeout: DialTimeout, KeepAliveConfig: keepAlive}
+
 // KeepAliveAfter is how long nothing is sent on a connection before the kernel
 // asks the one there whether it still knows it; three times.
 const KeepAliveAfter = 5 * time.Second
@@ -84,17 +87,25 @@ type Config struct {
 }
 
 func (c *Config) validate() error {
-	if _, _, err := net.SplitHostPort(c.Address); err != nil {
-		return fmt.Errorf("address of %s: %w", c.Server, err)
-	}
-	if c.Limits.AnswerTime <= 0 || c.Limits.Window <= 0 {
-		return fmt.Errorf("limits of %s: answer time %v and window %v must be positive", c.Server, c.Limits.AnswerTime, c.Limits.Window)
+	if err := validate(c.Server, c.Address, c.Limits); err != nil {
+		return err
 	}
 	if c.Phase < 0 || c.Phase >= Interval {
 		return fmt.Errorf("phase %v is not within %v", c.Phase, Interval)
 	}
 	if c.Rotation == 0 {
 		c.Rotation = Rotation
+	}
+	return nil
+}
+
+// validate checks what is asked, and by what limits it is judged.
+func validate(server, address string, l Limits) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("address of %s: %w", server, err)
+	}
+	if l.AnswerTime <= 0 || l.Window <= 0 {
+		return fmt.Errorf("limits of %s: answer time %v and window %v must be positive", server, l.AnswerTime, l.Window)
 	}
 	return nil
 }
@@ -336,8 +347,7 @@ func (p *Prober) attempt(ctx context.Context, id int, now time.Time) event {
 	if err != nil {
 		return failed(DialLocal, err)
 	}
-	d := net.Dialer{KeepAliveConfig: keepAlive}
-	conn, err := d.DialContext(ctx, "tcp", p.cfg.Address)
+	conn, err := dialer.DialContext(ctx, "tcp", p.cfg.Address)
 	if err != nil {
 		return failed(dialResult(err), err)
 	}
@@ -360,8 +370,7 @@ func (p *Prober) judge(now time.Time, asked bool) {
 	p.judgement = p.evidence.Judge(p.cfg.Limits, p.judgement, now)
 	j := p.judgement
 	if j.Band != before {
-		p.cfg.Metrics.bands.WithLabelValues(string(j.Band)).Inc()
-		p.cfg.Logger.Info("Probe band changed", "server", p.cfg.Server, "from", before, "to", j.Band, "detail", j.Detail)
+		announce(p.cfg.Metrics, p.cfg.Logger, p.cfg.Server, before, j)
 	}
 	if j.Band == "" || !asked && j.Band == before && !p.news {
 		return
@@ -371,6 +380,12 @@ func (p *Prober) judge(now time.Time, asked bool) {
 	p.seen.Address = p.cfg.Address
 	p.seen.Answer = p.evidence.Median(max(p.cfg.Limits.Window, time.Second), now).Microseconds()
 	p.cfg.Observe(p.seen)
+}
+
+// announce tells people and metrics that a server has come into another band.
+func announce(m *Metrics, log *slog.Logger, server string, before wire.Band, j Judgement) {
+	m.bands.WithLabelValues(string(j.Band)).Inc()
+	log.Info("Probe band changed", "server", server, "from", before, "to", j.Band, "detail", j.Detail)
 }
 
 func (p *Prober) rotate(now time.Time) {

@@ -52,12 +52,10 @@ type ServiceConfig struct {
 }
 
 func (c *ServiceConfig) validate() error {
-	if _, _, err := net.SplitHostPort(c.Address); err != nil {
-		return fmt.Errorf("address of %s: %w", c.Server, err)
+	if err := validate(c.Server, c.Address, c.Limits); err != nil {
+		return err
 	}
 	switch {
-	case c.Limits.AnswerTime <= 0 || c.Limits.Window <= 0:
-		return fmt.Errorf("limits of %s: answer time %v and window %v must be positive", c.Server, c.Limits.AnswerTime, c.Limits.Window)
 	case c.Way == nil:
 		return fmt.Errorf("%s: no way to ask it is given", c.Server)
 	case c.Every < ServiceEvery(1):
@@ -248,8 +246,7 @@ func (p *ServiceProber) speak(ctx context.Context, l *line) {
 		case <-p.done:
 		}
 	}
-	d := net.Dialer{KeepAlive: -1, Timeout: DialTimeout}
-	conn, err := d.DialContext(ctx, "tcp", p.cfg.Address)
+	conn, err := dialer.DialContext(ctx, "tcp", p.cfg.Address)
 	if err != nil {
 		tell(serviceEvent{err: err})
 		return
@@ -384,8 +381,7 @@ func (p *ServiceProber) judge(now time.Time, asked bool) {
 	p.judgement = p.evidence.Judge(p.cfg.Limits, p.judgement, now)
 	j := p.judgement
 	if j.Band != before {
-		p.cfg.Metrics.bands.WithLabelValues(string(j.Band)).Inc()
-		p.cfg.Logger.Info("Probe band changed", "server", p.cfg.Server, "from", before, "to", j.Band, "detail", j.Detail)
+		announce(p.cfg.Metrics, p.cfg.Logger, p.cfg.Server, before, j)
 	}
 	p.well = p.well || j.Band == wire.BandOK
 	if j.Band == "" || !asked && j.Band == before {
