@@ -129,7 +129,8 @@ func publishError(topic string, err error) error {
 
 // Close leaves: the server is told (DISCONNECT), and takes the member offline
 // at once. It returns when everything that the client started has ended,
-// OnEvent included. Later calls do nothing.
+// OnEvent included. An error means that no server could be told: the member is
+// offline when its lease ends. Later calls do nothing.
 func (c *Client) Close() error {
 	c.cancel()
 	c.wg.Wait()

@@ -243,6 +243,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 		p.greet() // nobody else has seen it
 		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
 	}
+	p.doubtful = attached.New && !m.trusted
 	p.session, p.arrival, p.connected, p.more = attached.Session, attached.Arrival, true, nil
 	if n := c.ReceiveMaximum; n > 0 && n < maxInFlight {
 		p.more = &more{takes: n}
@@ -260,7 +261,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 			s.recorder.Offline(p.key(), attached.Arrival, now, now) // it has ended before it was recorded
 		}
 	}
-	p.log("Client connected", "presence", class.Name(), "probe", p.probe, "resumed", attached.Began != now.UnixMilli())
+	p.log("Client connected", "presence", class.Name(), "probe", p.probe, "resumed", !attached.New)
 	answer := mqtt.Connack{
 		Version: p.version, Reason: mqtt.Success,
 		KeepAlive: uint16(p.interval / time.Second), HasKeepAlive: p.interval != asked,

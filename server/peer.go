@@ -57,6 +57,9 @@ type peer struct {
 
 	// waiting: CONNECT is being looked at elsewhere. Of the goroutine that feeds.
 	waiting bool
+	// doubtful: the session began with a CONNECT that may be from before this
+	// process was stopped, and nothing has come since. Of the goroutine that feeds.
+	doubtful bool
 	// closed: the link is finished; guarded by mu.
 	closed bool
 	// ungreeted: the session has begun and its CONNACK is not sent yet
@@ -139,6 +142,12 @@ func (p *peer) gone() {
 	if p.session == nil {
 		p.s.strangers.Add(-1)
 		return
+	}
+	if p.doubtful {
+		// Whoever sent it had given up by the time it was read.
+		if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
+			p.s.recorder.Left(p.key(), v.Arrival, time.Now())
+		}
 	}
 	p.s.table.Release(p.session, p)
 }
@@ -244,6 +253,9 @@ func (p *peer) beat(m moment) {
 	attended := p.session.Beat(m.stamp.Tick)
 	if !m.trusted {
 		return
+	}
+	if p.doubtful {
+		p.doubtful = false
 	}
 	if attended && !p.probe {
 		p.s.recorder.Packet(p.key(), m.revision, m.stamp.Gaps)

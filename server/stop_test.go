@@ -63,6 +63,14 @@ func TestAStoppedServerThatWakesWritesNothingOfWhatItLost(t *testing.T) {
 	beat()
 	ghost := dial(t, a.addr)
 	ghost.send(connect5bytes("ghost", "im/quick", "alice", 1))
+	// Others have given up, but for the last.
+	for i := range 5 {
+		r := dial(t, a.addr)
+		r.send(connect5bytes(fmt.Sprint("waited-", i), "im/phone", "alice", 60)) // a lease of 95 s
+		if i < 4 {
+			r.conn.Close()
+		}
+	}
 	for i := range moved {
 		ping(t, must(t, b.addr(), id(fmt.Sprint("moved-", i)), user("im/quick"), every(10), says(wire.PropLeft, a.addr+" "+wire.LeftLate)).conn)
 	}
@@ -100,6 +108,9 @@ func TestAStoppedServerThatWakesWritesNothingOfWhatItLost(t *testing.T) {
 	}
 	eventually(t, "the ghost is gone from it too", func() bool {
 		return entry(t, b.store, "rollcall-system/child").Sessions["im/quick"] == 1
+	})
+	eventually(t, "who had given up is not counted", func() bool {
+		return entry(t, b.store, "rollcall-system/child").Sessions["im/phone"] == 1
 	})
 	for i := range moved {
 		checkMovedOnce(t, c, fmt.Sprint("moved-", i), b)

@@ -137,8 +137,10 @@ type Attached[L any] struct {
 	Session *Session[L]
 	// Arrival is greater than that of any earlier arrival of this client.
 	Arrival uint64
-	// Began is when the session began: with this arrival, or an earlier one.
+	// Began is when the session began: with this arrival where it is New, else
+	// with an earlier one.
 	Began int64
+	New   bool
 	// Before is the link that the session had, for the caller to close; nil
 	// where it had none.
 	Before *L
@@ -161,7 +163,7 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 		s.arrival = sh.arrive()
 		s.beat.Store(uint32(a.Now))
 		sh.lease(s, a.Lease)
-		return Attached[L]{s, s.arrival, s.began, before}, nil
+		return Attached[L]{s, s.arrival, s.began, false, before}, nil
 	}
 	s := sh.take()
 	s.beat.Store(uint32(a.Now))
@@ -173,7 +175,7 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 	a.Class.live.Add(1)
 	sh.file(s, s.nextLook(a.Now, a.Now))
 	s.arrival = sh.arrive()
-	return Attached[L]{s, s.arrival, s.began, nil}, nil
+	return Attached[L]{s, s.arrival, s.began, true, nil}, nil
 }
 
 func (s *Session[L]) lease(l Lease) {

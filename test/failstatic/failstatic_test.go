@@ -3,6 +3,7 @@ package failstatic
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -182,7 +183,9 @@ func (t *test) must(err error) {
 func (t *test) wait(what string, done func() bool) {
 	t.Helper()
 	if err := t.WaitFor(t.ctx, what, recoverWithin, done); err != nil {
-		t.Fatalf("%v\n%s\nLogs:\n%s", err, strings.Join(t.people.absent(), "\n"), t.LogTails())
+		t.Logf("Logs:\n%s", t.LogTails())
+		t.Fatalf("%v\n%s\n%s\n%s", err, strings.Join(t.people.absent(), "\n"), t.seats(),
+			t.Kubectl(t.ctx, "get", "presences,failovers", "-A"))
 	}
 }
 
@@ -276,6 +279,16 @@ func (t *test) waiting() float64 {
 		}
 	}
 	return sum
+}
+
+// seats tells how many are on each server, by its own count, and of those who stay.
+func (t *test) seats() string {
+	var b strings.Builder
+	for i := range servers {
+		n, err := t.ServerMetric(t.ctx, i, `rollcall_server_sessions{kind="client"}`)
+		fmt.Fprintf(&b, "%s counts %.0f sessions (error: %v), %d of them of those who stay\n", full(i), n, err, t.people.on(full(i)))
+	}
+	return b.String()
 }
 
 // storeAway tells whether every server finds that etcd has been away for long.
