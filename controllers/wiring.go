@@ -161,6 +161,7 @@ func (c *Controllers) serve(ctx context.Context) error {
 func (c *Controllers) publish(r *judge.Result) {
 	t := c.seat.Current()
 	if t == nil {
+		c.presence.Blind(r)
 		return
 	}
 	for _, pop := range r.Populations {

@@ -95,11 +95,15 @@ func (r *Reconciler) status(key types.NamespacedName, last v1alpha1.PresenceStat
 	return s
 }
 
-// Reconcile writes the status of one Presence if it is due, and this process leads.
-func (r *Reconciler) Reconcile(_ context.Context, req reconcile.Request) (reconcile.Result, error) {
+// Reconcile writes the status of one Presence if it is due, and this process leads
+// or nobody can.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	t, result := r.Seat.Current(), r.Last()
-	if t == nil || result == nil {
+	switch {
+	case result == nil:
 		return reconcile.Result{}, nil // the next result brings it up again
+	case t == nil:
+		return reconcile.Result{}, r.sayBlind(ctx, req.NamespacedName, result)
 	}
 	p := result.Populations[req.NamespacedName]
 	if p == nil {

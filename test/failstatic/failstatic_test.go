@@ -73,7 +73,9 @@ var table = []row{
 		away: func(t *test) { t.Etcd.Kill() },
 		back: func(t *test) { t.must(t.Etcd.Restart(t.ctx)) },
 		during: func(t *test) (string, func() bool) {
-			return "what could not be written to be listed", func() bool { return t.waiting() > 0 && t.storeAway() }
+			return "what could not be written to be listed, and the Presence to say that nothing is known", func() bool {
+				return t.waiting() > 0 && t.storeAway() && t.saysNothingIsKnown()
+			}
 		},
 	},
 	{
@@ -257,6 +259,12 @@ func (t *test) alive() int {
 		return -1
 	}
 	return int(presence.Status.Counts.Alive)
+}
+
+// saysNothingIsKnown tells whether the status of the servers says that etcd is away.
+func (t *test) saysNothingIsKnown() bool {
+	presence, err := t.Servers(t.ctx)
+	return err == nil && presence.Status.Reason == v1alpha1.ReasonStoreAway
 }
 
 // led tells whether a controller leads.
