@@ -236,7 +236,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	}
 	s.Status.Moved = int32(moved)
 	open := max(0, s.Memory.Clients-moved)
-	s.Status.Lost = int32(min(open, s.lost(f)))
+	s.Status.Lost = int32(min(open, s.lost(fo, f)))
 	pending := open - int(s.Status.Lost)
 	if r := s.Memory.Remaining; r >= 0 && r < pending {
 		// The others are elsewhere, if no receiver has counted them: one may have said
@@ -276,9 +276,10 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 
 // lost is how many clients went offline on the server since the Failover began: it
 // tells so itself. One that does not run declares nobody, and nobody else does
-// while the Failover is in progress.
-func (s Step) lost(f Facts) int {
-	if f.Server.Record.Incarnation != s.Memory.Incarnation {
+// while the Failover is in progress. Of a move of some clients only nobody is known
+// to be lost: who of all the server's clients was to go, the server alone knows.
+func (s Step) lost(fo *v1alpha1.Failover, f Facts) int {
+	if !Drains(fo) || f.Server.Record.Incarnation != s.Memory.Incarnation {
 		return int(s.Status.Lost)
 	}
 	return s.Memory.Lost + max(0, f.Server.Record.Ended-s.Memory.Ended)

@@ -127,6 +127,13 @@ func TestSteps(t *testing.T) {
 		{name: "a limited move ends with its count", reason: v1alpha1.FailoverReturned, count: 20,
 			change:  func(f *Facts, _ *Memory) { taken(f, store.Takeovers{Directive: 20}); f.State = verdict.Alive },
 			outcome: v1alpha1.ReasonMoved, moved: 20, withdrawn: true, firsts: true},
+		{name: "who goes offline elsewhere on the server is not this move's loss", reason: v1alpha1.FailoverReturned, count: 10,
+			change: func(f *Facts, _ *Memory) {
+				live(f, 80)
+				taken(f, store.Takeovers{Directive: 4})
+				f.State, f.Server.Record.Ended = verdict.Alive, 50
+			},
+			outcome: v1alpha1.ReasonMoving, moved: 4, pending: 6, firsts: true},
 		{name: "or when the server has told all it could", reason: v1alpha1.FailoverReturned, count: 20,
 			was: v1alpha1.FailoverStatus{Moved: 15, FirstMovedAt: micro(start)},
 			change: func(f *Facts, _ *Memory) {
