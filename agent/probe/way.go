@@ -82,8 +82,10 @@ func (h *HTTP) Open(ctx context.Context, conn net.Conn) (Asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := bufio.NewReaderSize(conn, 1<<10)
+	limited := &io.LimitedReader{R: conn}
+	r := bufio.NewReaderSize(limited, 1<<10)
 	return func(ctx context.Context) error {
+		limited.N = 2 * maxAnswer // its header, which nothing else bounds, and its body
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Address+h.Path, nil)
 		if err != nil {
 			return err
@@ -97,17 +99,21 @@ func (h *HTTP) Open(ctx context.Context, conn net.Conn) (Asker, error) {
 			return err
 		}
 		resp, err := http.ReadResponse(r, req) //nolint:bodyclose // what is read of it is bounded, and the connection is ours
-		if err != nil {
+		switch {
+		case err != nil && limited.N <= 0:
+			return errors.New("it answers with a header without end")
+		case err != nil:
 			return err
 		}
 		n, err := io.CopyN(io.Discard, resp.Body, maxAnswer)
-		if err != nil && !errors.Is(err, io.EOF) {
+		long := n == maxAnswer || limited.N <= 0
+		if err != nil && !errors.Is(err, io.EOF) && !long {
 			return err
 		}
 		switch {
 		case !h.Codes.hold(resp.StatusCode):
 			return &WrongAnswer{strconv.Itoa(resp.StatusCode), h.Codes.String()}
-		case resp.Close, n == maxAnswer: // what is left of a long one is in the way
+		case resp.Close, long: // what is left of a long one is in the way
 			return errLast
 		}
 		return nil

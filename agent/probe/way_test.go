@@ -1,6 +1,10 @@
 package probe
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -52,6 +56,74 @@ func TestParseCodes(t *testing.T) {
 	for _, bad := range []string{"", "abc", "300-200"} {
 		if _, err := ParseCodes([]string{bad}); err == nil {
 			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// asker opens a way on a connection whose other end serve has, until the test ends.
+func asker(t *testing.T, way Way, serve func(net.Conn)) Asker {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer theirs.Close()
+		serve(theirs)
+	}()
+	t.Cleanup(func() {
+		ours.Close()
+		<-done
+	})
+	ask, err := way.Open(t.Context(), ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ask
+}
+
+// What a server says takes no memory of its observers without bound.
+func TestAnHTTPAnswerIsReadToABound(t *testing.T) {
+	const much = 8 << 20 // many times the bound: so much is sent of what has no end
+	for _, c := range []struct{ name, begins, goesOn, want string }{
+		{"lines of a header without end", "HTTP/1.1 200 OK\r\n", "X: 0123456789\r\n", "a header without end"},
+		{"a line without end", "HTTP/1.1 200 OK\r\nX: ", "0123456789", "a header without end"},
+		{"a body without end", "HTTP/1.1 200 OK\r\n\r\n", "0123456789", errLast.Error()},
+		{"a body without end, in small chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n", errLast.Error()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ask := asker(t, &HTTP{Address: "web", Path: "/", Codes: Codes{{200, 200}}}, func(conn net.Conn) {
+				go func() { _, _ = io.Copy(io.Discard, conn) }() // ends with the connection
+				if _, err := io.WriteString(conn, c.begins); err != nil {
+					return
+				}
+				block := []byte(strings.Repeat(c.goesOn, 1000))
+				for sent := 0; sent < much; {
+					n, err := conn.Write(block)
+					if sent += n; err != nil {
+						return
+					}
+				}
+			})
+			if err := ask(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("it is answered with %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAnHTTPAnswerOfAnyLengthMayFollowAnother(t *testing.T) {
+	ask := asker(t, &HTTP{Address: "web", Path: "/", Codes: Codes{{200, 200}}}, func(conn net.Conn) {
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		body := strings.Repeat("a", maxAnswer-1)
+		for {
+			if _, err := fmt.Fprintf(conn, "HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%s", http.StatusOK, len(body), body); err != nil {
+				return
+			}
+		}
+	})
+	for i := range 5 {
+		if err := ask(t.Context()); err != nil {
+			t.Fatalf("question %d: %v", i, err)
 		}
 	}
 }
