@@ -31,9 +31,8 @@ func Recall(fo *v1alpha1.Failover, f Facts) Memory {
 	if fo.Spec.Count != nil && (m.Clients == 0 || int(*fo.Spec.Count) < m.Clients) {
 		m.Clients = int(*fo.Spec.Count)
 	}
-	if m.Incarnation == f.Server.Record.Incarnation {
-		m.Ended = f.Server.Record.Ended
-	}
+	m.Ended = -1
+	m.baseline(f)
 	m.Lost = int(status.Lost)
 	if Begun(fo) {
 		m.Put, m.Began = f.Now, f.Now
@@ -42,6 +41,14 @@ func Recall(fo *v1alpha1.Failover, f Facts) Memory {
 		}
 	}
 	return m
+}
+
+// baseline begins to count who goes offline on the server, if it has not begun
+// yet, from what the incarnation's record says.
+func (m *Memory) baseline(f Facts) {
+	if m.Ended < 0 && f.Server.Known && f.Server.Record.Incarnation == m.Incarnation {
+		m.Ended = f.Server.Record.Ended
+	}
 }
 
 // scale gives a baseline of n takeovers the same parts as all that are known:

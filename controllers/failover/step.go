@@ -91,7 +91,8 @@ type Memory struct {
 	Pace    plan.Pace
 	Slowest float64
 	// Ended is how many sessions had gone offline on the server when it was begun,
-	// or when this leader took over, and Lost how many it had lost by then.
+	// or when this leader took over, and Lost how many it had lost by then. Ended is
+	// -1 until a record of the incarnation is seen: it may be away at that time.
 	Ended, Lost int
 	// Told is how many clients the server says it has told to go, and Acted when
 	// that last grew.
@@ -235,6 +236,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 		}
 	}
 	s.Status.Moved = int32(moved)
+	s.Memory.baseline(f)
 	open := max(0, s.Memory.Clients-moved)
 	s.Status.Lost = int32(min(open, s.lost(fo, f)))
 	pending := open - int(s.Status.Lost)

@@ -217,16 +217,16 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 	}{
 		{"the controller's own, from its spec",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDead, Incarnation: "now", Clients: 200, TakenOver: 50}},
-			Memory{Incarnation: "now", Clients: 200, Base: store.Takeovers{Directive: 30, Late: 15, Severed: 5}, Remaining: -1}},
+			Memory{Incarnation: "now", Clients: 200, Base: store.Takeovers{Directive: 30, Late: 15, Severed: 5}, Remaining: -1, Ended: -1}},
 		{"a person's, from its status and its directive",
 			v1alpha1.Failover{
 				Spec:   v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain},
 				Status: v1alpha1.FailoverStatus{Moved: 90, Pending: 8, Lost: 2, Conditions: []metav1.Condition{begun}},
 			},
-			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start, Lost: 2}},
+			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start, Lost: 2, Ended: -1}},
 		{"a person's that nobody has begun, from what is now",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain}},
-			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1}},
+			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1, Ended: -1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.fo.Namespace, c.fo.Name = "im", "fo"
@@ -234,5 +234,40 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 				t.Errorf("recalled %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestALeaderThatBeginsWhileTheRecordIsAwayCountsFromWhenItIsBack(t *testing.T) {
+	fo := &v1alpha1.Failover{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "im", Name: "fo"},
+		Spec:       v1alpha1.FailoverSpec{Presence: "servers", Server: "server-2", Reason: v1alpha1.FailoverDead, Incarnation: "now", Clients: 100},
+		Status: v1alpha1.FailoverStatus{Lost: 3, Conditions: []metav1.Condition{
+			{Type: v1alpha1.ConditionProcessing, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMoving},
+		}},
+	}
+	facts := Facts{
+		Now: start, Mode: v1alpha1.ModeAutomatic, Rate: 500, State: verdict.Dead,
+		TakenOver: func(string) store.Takeovers { return store.Takeovers{} },
+		Directive: &store.Directive{Failover: "im/fo", Incarnation: "now"},
+	}
+	step := Step{Status: fo.Status, Memory: Recall(fo, facts)}
+	for _, c := range []struct {
+		what, process string
+		ended         int
+		lost          int32
+	}{
+		{what: "no record", lost: 3},
+		{what: "another process", process: "other", ended: 400, lost: 3},
+		{what: "the process has ended many since it began", process: "now", ended: 5000, lost: 3},
+		{what: "and two more", process: "now", ended: 5002, lost: 5},
+	} {
+		facts.Server = evidence.Server{Known: c.process != "", Record: store.Server{
+			Incarnation: c.process, Ended: c.ended, Sessions: map[string]int{"im/apps": 90},
+		}}
+		fo.Status = step.Status
+		step = Advance(fo, step.Memory, facts)
+		if fo.Status = step.Status; step.Status.Lost != c.lost || Finished(fo) {
+			t.Fatalf("%s: %d are lost, it is %s; want %d, Moving", c.what, step.Status.Lost, Outcome(fo), c.lost)
+		}
 	}
 }
