@@ -1,9 +1,14 @@
 package server_test
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-dev/rollcall/internal/store/storetest"
 	"github.com/rollcall-dev/rollcall/server"
@@ -51,3 +56,46 @@ func TestAServerThatEndsHasItsClientsGoElsewhereFirst(t *testing.T) {
 
 // hints are the other servers that a client was told of.
 func (c *v5) hints() string { return c.ack.Properties.User.Get("rollcall-servers") }
+
+// Whoever only listens would keep a server from ending.
+func TestAServerThatIsReplacedEndsWhoeverIsConnected(t *testing.T) {
+	p := newPKI(t)
+	endpoints := storetest.Etcd(t)
+	twin := func(incarnation string) (*server.Server, <-chan error) {
+		s, err := server.New(server.Config{
+			Name: "twin", Namespace: "rollcall-system", Incarnation: incarnation, Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0",
+			ListenWebSocket: "127.0.0.1:0", TLS: p.server.Server(false), Capacity: 10, Store: open(t, endpoints), Presences: known,
+			Authenticator: clients{}, Logger: logger(t), Registerer: prometheus.NewRegistry(), Loops: loops(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		ctx, stop := context.WithCancel(context.Background())
+		t.Cleanup(stop)
+		go func() { ended <- s.Run(ctx) }()
+		eventually(t, incarnation+" is ready", func() bool { return s.Ready() == nil })
+		return s, ended
+	}
+	first, ended := twin("twin.1")
+	overWeb(t, dialWeb(t, "ws://"+first.AddrWebSocket().String(), nil, "mqtt"), "web")
+	must(t, first.Addr().String(), id("plain"))
+	conn, err := tls.Dial("tcp", first.AddrTLS().String(), p.client.Client("rollcall"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(connect3bytes(4, "secure", "im/phone", "alice")); err != nil {
+		t.Fatal(err)
+	}
+	hears(t, conn, accepted3, "over TLS")
+	twin("twin.2")
+	select {
+	case err := <-ended:
+		if !errors.Is(err, server.ErrReplaced) || first.Ready() == nil {
+			t.Errorf("it ended with %v, and is ready: %v", err, first.Ready() == nil)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not end")
+	}
+}

@@ -11,18 +11,9 @@ import (
 	"github.com/rollcall-dev/rollcall/server/session"
 )
 
-// topicKeepAlive changes the interval during the session: EMQX's convention.
-// Its payload is a decimal number of seconds.
-const topicKeepAlive = "$SETOPTS/mqtt/keepalive"
-
-const (
-	// maxAttributes bounds what a beat may say of its client, in names and in
-	// bytes; describeEvery how often it may say something else, because every
-	// change is written.
-	maxAttributes     = 16
-	maxAttributeBytes = 1 << 10
-	describeEvery     = 10 * time.Second
-)
+// describeEvery is how often a beat may say something else of its client, because
+// every change is written.
+const describeEvery = 10 * time.Second
 
 // beat is the payload of wire.TopicBeat: a JSON object, or nothing. Names that
 // are not known are left.
@@ -97,7 +88,7 @@ func (p *peer) published(frame []byte, m moment) error {
 		p.refuse(refusal{why: whyRetain, reason: mqtt.RetainNotSupported, detail: "nothing is retained here"})
 	case pub.Topic == wire.TopicBeat:
 		p.acknowledge(pub, p.told(pub.Payload, m))
-	case pub.Topic == topicKeepAlive:
+	case pub.Topic == wire.TopicKeepAlive:
 		p.acknowledge(pub, p.keepAlive(pub.Payload, m))
 	case pub.Topic == wire.TopicReport:
 		p.report(pub)
@@ -146,12 +137,8 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 	if err := json.Unmarshal(payload, &b); err != nil {
 		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "a beat is a JSON object"}
 	}
-	size := 0
-	for name, value := range b.Attributes {
-		size += len(name) + len(value)
-	}
-	if len(b.Attributes) > maxAttributes || size > maxAttributeBytes {
-		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: fmt.Sprintf("at most %d attributes of %d bytes together", maxAttributes, maxAttributeBytes)}
+	if err := wire.CheckAttributes(b.Attributes); err != nil {
+		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: err.Error()}
 	}
 	interval := p.interval
 	if b.Interval != 0 {
@@ -167,7 +154,7 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 	return nil
 }
 
-// keepAlive takes the payload of topicKeepAlive.
+// keepAlive takes the payload of wire.TopicKeepAlive.
 func (p *peer) keepAlive(payload []byte, m moment) *refusal {
 	seconds, err := strconv.ParseUint(string(payload), 10, 16)
 	if err != nil {

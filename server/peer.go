@@ -122,28 +122,61 @@ func (p *peer) key() store.SessionKey {
 // accept makes a peer of a new connection; nil where there are too many that
 // have not connected yet.
 func (s *Server) accept(l link) *peer {
-	if s.strangers.Add(1) > maxStrangers {
-		s.strangers.Add(-1)
-		s.metrics.refused(whyStrangers)
+	if !s.admitStranger() {
 		l.abort()
 		return nil
 	}
 	p := &peer{s: s, link: l}
 	s.peers.add(p)
+	if s.ending.Load() {
+		p.bye(nil)
+	}
 	return p
+}
+
+// admitStranger counts one more connection that has not connected yet. It is false
+// where there are too many.
+func (s *Server) admitStranger() bool {
+	if s.strangers.Add(1) <= maxStrangers {
+		return true
+	}
+	s.strangers.Add(-1)
+	s.metrics.refused(whyStrangers)
+	return false
+}
+
+// stranger is a connection that is counted although it is no peer yet.
+type stranger struct {
+	s    *Server
+	once sync.Once
+}
+
+// stranger counts a connection until its end is called; nil where there are too many.
+func (s *Server) stranger() *stranger {
+	if !s.admitStranger() {
+		return nil
+	}
+	return &stranger{s: s}
+}
+
+// end stops counting it, once; of nil it does nothing.
+func (x *stranger) end() {
+	if x != nil {
+		x.once.Do(func() { x.s.strangers.Add(-1) })
+	}
 }
 
 // gone is the end of a peer: its connection is closed. A session that it has
 // stays until its lease ends.
 func (p *peer) gone() {
-	p.leaving.Store(true)
+	left := !p.leaving.Swap(true) // it was not sent away
 	p.s.peers.remove(p)
 	p.unwatch()
 	if p.session == nil {
 		p.s.strangers.Add(-1)
 		return
 	}
-	if p.doubtful {
+	if p.doubtful && left {
 		// Whoever sent it had given up by the time it was read.
 		if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
 			p.s.recorder.Left(p.key(), v.Arrival, time.Now())

@@ -46,6 +46,7 @@ type Server struct {
 	peers      peers
 	shared     shared
 	strangers  atomic.Int64 // connections without a session
+	ending     atomic.Bool  // all connections end
 	ended      atomic.Int64 // sessions of clients that went offline here
 	reporters  atomic.Int64
 	background sync.WaitGroup // reports and subscriptions under way
@@ -209,7 +210,9 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		select {
-		case <-work.Done():
+		case <-work.Done(): // a part has failed: the connections must end, for the others to
+			s.ready.Store(false)
+			s.dismiss()
 			return nil
 		case <-ctx.Done():
 		}
@@ -234,13 +237,19 @@ func (s *Server) end() {
 		}
 		return true
 	})
-	for _, p := range s.peers.list() { // and who has not connected yet
-		p.bye(nil)
-	}
+	s.dismiss() // and who has not connected yet
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
 	if err := s.recorder.Flush(ctx); err != nil {
 		s.log.Warn("Not everything was written at the end", "error", err, "waiting", s.recorder.Waiting())
+	}
+}
+
+// dismiss ends all connections, and those that are accepted from now on.
+func (s *Server) dismiss() {
+	s.ending.Store(true)
+	for _, p := range s.peers.list() {
+		p.bye(nil)
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 // sentAway is what a drain remembers of a client.
 type sentAway struct {
 	first time.Time // since when it has been told to go elsewhere
+	last  time.Time // when it was told so last, or came
 	until time.Time // it is let in, and left alone until then
 }
 
@@ -33,9 +34,11 @@ func patience(l session.Lease) time.Duration {
 // note is since when a client was told so; d.mu is held.
 func (d *drain) note(now time.Time, key store.SessionKey) *sentAway {
 	if a := d.away[key]; a != nil {
-		if a.until.Before(now) && !a.until.IsZero() { // once more
+		// Who was let in, or has not been seen since, is told once more.
+		if a.until.Before(now) && !a.until.IsZero() || now.Sub(a.last) > strandedFor {
 			*a = sentAway{first: now}
 		}
+		a.last = now
 		return a
 	}
 	if d.away == nil {
@@ -47,7 +50,7 @@ func (d *drain) note(now time.Time, key store.SessionKey) *sentAway {
 		}
 		delete(d.away, k)
 	}
-	a := &sentAway{first: now}
+	a := &sentAway{first: now, last: now}
 	d.away[key] = a
 	return a
 }

@@ -56,6 +56,10 @@ func TestWhoCannotGoElsewhereIsLetInAgainAndLeftAlone(t *testing.T) {
 	if !d.stranded(later.Add(3*time.Second), c.key(), wait) {
 		t.Error("told once more, it was not let in again")
 	}
+	// Who has been elsewhere for an hour is sent away like anybody.
+	if d.stranded(later.Add(time.Hour), c.key(), wait) {
+		t.Error("an hour later it was let in at its first attempt")
+	}
 	// Another drain, or none, knows nothing of it.
 	d.follow(later, nil)
 	if len(d.away) != 0 {

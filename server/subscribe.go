@@ -28,19 +28,23 @@ const (
 	roomEvery = 10 * time.Millisecond
 )
 
-// subscriptions are a peer's. Only the goroutine that feeds it calls them.
+// subscriptions are a peer's.
 type subscriptions struct {
 	window window
-	all    map[string]*subscription // by filter
+	// writing is held while one of them writes: each looks first whether the client
+	// has taken what the others wrote.
+	writing sync.Mutex
+	// all are by filter. Only the goroutine that feeds the peer looks.
+	all map[string]*subscription
 }
 
 // subscription is one filter of a client.
 type subscription struct {
-	p      *peer
-	window *window
-	topic  watch.Topic
-	place  *watch.Place
-	stop   context.CancelFunc
+	p     *peer
+	subs  *subscriptions // that it is one of
+	topic watch.Topic
+	place *watch.Place
+	stop  context.CancelFunc
 	// principal and client are who watches; own tells that it is a Presence
 	// which the client is a member of.
 	principal, client string
@@ -50,7 +54,11 @@ type subscription struct {
 	qos         byte // guarded by mu
 	asPublished bool // guarded by mu
 
-	buf []byte // what is to be written; of the goroutine that follows
+	// What follows belongs to the goroutine that follows: buf is to be written, and
+	// unsent are the packet identifiers in it.
+
+	buf    []byte
+	unsent []uint16
 }
 
 func (p *peer) subscribed(frame []byte, m moment) error {
@@ -114,7 +122,7 @@ func (p *peer) subscribe(f mqtt.Filter) (reason mqtt.Reason, w why, start func()
 	}
 	key := p.key()
 	s := &subscription{
-		p: p, window: &subs.window, topic: watch.Topic{Namespace: namespace, Presence: presence, Client: client},
+		p: p, subs: subs, topic: watch.Topic{Namespace: namespace, Presence: presence, Client: client},
 		principal: p.session.Principal(), client: key.Client, own: key.Namespace == namespace && key.Presence == presence,
 	}
 	var err error
@@ -209,9 +217,11 @@ func (s *subscription) options(f mqtt.Filter) {
 	s.qos, s.asPublished = min(f.QoS, 1), f.AsPublished
 }
 
-// end ends it, and waits for nothing.
+// end ends it, and waits for no client. It writes nothing from then on.
 func (s *subscription) end() {
+	s.subs.writing.Lock()
 	s.stop()
+	s.subs.writing.Unlock()
 	s.p.s.watchers.remove(s)
 }
 
@@ -221,6 +231,9 @@ var errGone = errors.New("the client is gone")
 func (s *subscription) run(ctx context.Context, current bool) {
 	defer s.place.Leave()
 	err := s.place.Follow(ctx, current, s)
+	for _, id := range s.unsent {
+		s.subs.window.release(id)
+	}
 	if ctx.Err() != nil || errors.Is(err, errGone) {
 		return
 	}
@@ -246,13 +259,13 @@ func (s *subscription) Send(ctx context.Context, m watch.Message) error {
 		out.User = []mqtt.User{{Name: wire.PropWill, Value: revision(m.Will)}}
 	}
 	if qos > 0 {
-		id, ok := s.window.try()
+		id, ok := s.subs.window.try()
 		if !ok {
 			if err := s.Flush(ctx); err != nil {
 				return err
 			}
 			var err error
-			if id, err = s.window.wait(ctx); err != nil {
+			if id, err = s.subs.window.wait(ctx); err != nil {
 				return err
 			}
 		}
@@ -261,7 +274,9 @@ func (s *subscription) Send(ctx context.Context, m watch.Message) error {
 	var fits bool
 	if s.buf, fits = out.Append(s.buf, s.p.version, s.p.limit); !fits {
 		s.p.s.metrics.refused(whyTooLarge)
-		s.window.release(out.PacketID)
+		s.subs.window.release(out.PacketID)
+	} else if qos > 0 {
+		s.unsent = append(s.unsent, out.PacketID)
 	}
 	if len(s.buf) >= writeAtOnce {
 		return s.Flush(ctx)
@@ -274,25 +289,12 @@ func (s *subscription) Flush(ctx context.Context) error {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	if err := s.room(ctx); err != nil {
-		return err
-	}
-	s.p.s.send(s.p, s.buf, time.Time{}, false)
-	if s.buf = s.buf[:0]; cap(s.buf) > 2*writeAtOnce {
-		s.buf = nil
-	}
-	return nil
-}
-
-func (s *subscription) room(ctx context.Context) error {
 	var again *time.Ticker
 	var begun time.Time
 	for {
-		switch {
-		case s.p.leaving.Load():
-			return errGone
-		case s.p.link.unsent() == 0:
-			return nil
+		switch written, err := s.write(ctx); {
+		case err != nil || written:
+			return err
 		case again == nil:
 			again, begun = time.NewTicker(roomEvery), time.Now()
 			defer again.Stop()
@@ -305,6 +307,26 @@ func (s *subscription) room(ctx context.Context) error {
 		case <-again.C:
 		}
 	}
+}
+
+// write writes what was sent if the client has taken all that was written before.
+func (s *subscription) write(ctx context.Context) (written bool, err error) {
+	s.subs.writing.Lock()
+	defer s.subs.writing.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case s.p.leaving.Load():
+		return false, errGone
+	case s.p.link.unsent() > 0:
+		return false, nil
+	}
+	s.p.s.send(s.p, s.buf, time.Time{}, false)
+	s.buf, s.unsent = s.buf[:0], s.unsent[:0]
+	if cap(s.buf) > 2*writeAtOnce {
+		s.buf = nil
+	}
+	return true, nil
 }
 
 // watchers are all subscriptions of a server.

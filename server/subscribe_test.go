@@ -189,8 +189,17 @@ func TestOneClientIsWatchedEvenWhileItIsAway(t *testing.T) {
 		if _, err := w.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: topic, RetainHandling: c.handling}}}); err != nil {
 			t.Fatal(err)
 		}
+		if c.more > 0 { // before the change, which would be in it
+			eventually(t, "it is told anew", func() bool { return len(l.of("late")) == before+c.more })
+		}
 		must(t, a.addr(), id("late"), user("im/quick"), every(uint16(3+c.handling))) // its interval changes
-		eventually(t, "the change is told", func() bool { return len(l.of("late")) == before+c.more+1 })
+		eventually(t, "the change is told", func() bool {
+			got := l.of("late")
+			return got[len(got)-1].Interval == int64(3+c.handling)*1000
+		})
+		if got := l.of("late"); len(got) != before+c.more+1 {
+			t.Errorf("retain handling %d: %d messages came, want %d", c.handling, len(got)-before, c.more+1)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ func listenTLS(address string, config *tls.Config, s *Server) (*secure, error) {
 
 func (t *secure) Run(ctx context.Context, accept func(l link) *peer) error {
 	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn) {
-		h := &heard{Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: t.newReader(raw)}
+		h := &heard{Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: t.newReader(raw), fresh: true}
 		l := &secureLink{conn: tls.Server(h, t.config), plain: &h.plain}
 		p := accept(l)
 		if p == nil {
@@ -58,6 +58,13 @@ type heard struct {
 	// more; where what lies above asks.
 	accepted time.Time
 	ended    error
+	counted  *stranger // nil: what lies above counts it
+}
+
+// Close closes the connection.
+func (h *heard) Close() error {
+	h.counted.end()
+	return h.Conn.Close()
 }
 
 // failure is why the connection could not be read, where that is behind err.

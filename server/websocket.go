@@ -22,6 +22,7 @@ const subprotocol = "mqtt"
 // path of the request, it is a client's.
 type webSocket struct {
 	*tcp
+	s      *Server
 	config *tls.Config // nil: no TLS
 }
 
@@ -35,7 +36,7 @@ func listenWebSocket(address string, config *tls.Config, s *Server) (*webSocket,
 		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 		config.NextProtos = []string{"http/1.1"} // a WebSocket begins with it
 	}
-	return &webSocket{t, config}, nil
+	return &webSocket{t, s, config}, nil
 }
 
 // heardKey is the connection below a request.
@@ -64,7 +65,8 @@ func (w *webSocket) Run(ctx context.Context, accept func(l link) *peer) error {
 		}),
 		DisableGeneralOptionsHandler: true,
 	}
-	var listener net.Listener = &heardListener{w.tcp}
+	web.SetKeepAlivesEnabled(false) // who asks for something else is answered once
+	var listener net.Listener = &heardListener{w.tcp, w.s}
 	if w.config != nil {
 		listener = tls.NewListener(listener, w.config)
 	}
@@ -83,13 +85,16 @@ func (w *webSocket) serve(rw http.ResponseWriter, r *http.Request, accept func(l
 		http.Error(rw, "not a connection of this listener", http.StatusInternalServerError)
 		return
 	}
-	// Who a client is its CONNECT says, not a cookie: pages of any origin may.
-	conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}, InsecureSkipVerify: true})
+	// Who a client is its CONNECT says, not a cookie: pages of any origin may. But a
+	// browser shows a certificate by itself, whatever page asks.
+	shown := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+	conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}, InsecureSkipVerify: !shown})
 	if err != nil {
 		return // it has been answered
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(-1) // a frame may hold many packets, and is read in pieces
+	h.counted.end()       // accept counts it
 	l := &webLink{conn: conn, plain: &h.plain, state: r.TLS}
 	defer l.ending.close()
 	p := accept(l)
@@ -105,8 +110,12 @@ func (w *webSocket) serve(rw http.ResponseWriter, r *http.Request, accept func(l
 	pump(p, &framed{conn: conn, from: h}, h.plain.conn)
 }
 
-// heardListener makes connections of which it is known when they were read.
-type heardListener struct{ t *tcp }
+// heardListener makes connections of which it is known when they were read. They
+// are counted as strangers until they are WebSockets.
+type heardListener struct {
+	t *tcp
+	s *Server
+}
 
 func (l *heardListener) Accept() (net.Conn, error) {
 	for {
@@ -119,7 +128,15 @@ func (l *heardListener) Accept() (net.Conn, error) {
 			_ = c.Close()
 			continue
 		}
-		return &heard{Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: l.t.newReader(raw), accepted: time.Now()}, nil
+		counted := l.s.stranger()
+		if counted == nil {
+			_ = c.SetLinger(0)
+			_ = c.Close()
+			continue
+		}
+		return &heard{
+			Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: l.t.newReader(raw), fresh: true, accepted: time.Now(), counted: counted,
+		}, nil
 	}
 }
 

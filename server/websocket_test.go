@@ -58,11 +58,13 @@ func TestClientsConnectOverWebSocket(t *testing.T) {
 	a := start(t, storetest.Etcd(t), "a", onWeb, func(c *server.Config) { c.ListenWebSocketTLS, c.TLS = "127.0.0.1:0", p.server.Server(false) })
 	over := &http.Client{Transport: &http.Transport{TLSClientConfig: p.client.Client("rollcall")}}
 	t.Cleanup(over.CloseIdleConnections)
-	for name, conn := range map[string]*websocket.Conn{
-		"plain":  dialWeb(t, "ws://"+a.AddrWebSocket().String()+"/mqtt", nil, "mqtt"),
-		"secure": dialWeb(t, "wss://"+a.AddrWebSocketTLS().String()+"/any/path", over, "other", "mqtt"),
+	for name, dial := range map[string]func() *websocket.Conn{
+		"plain": func() *websocket.Conn { return dialWeb(t, "ws://"+a.AddrWebSocket().String()+"/mqtt", nil, "mqtt") },
+		"secure": func() *websocket.Conn {
+			return dialWeb(t, "wss://"+a.AddrWebSocketTLS().String()+"/any/path", over, "other", "mqtt")
+		},
 	} {
-		c := overWeb(t, conn, name)
+		c := overWeb(t, dial(), name)
 		online(t, a, "phone", name)
 		if _, err := c.Publish(t.Context(), &paho.Publish{Topic: wire.TopicBeat, QoS: 1, Payload: []byte(`{"attributes":{"over":"web"}}`)}); err != nil {
 			t.Errorf("%s: beat: %v", name, err)

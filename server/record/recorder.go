@@ -322,5 +322,5 @@ func (l Loss) String() string {
 // When it came is not compared: a session that is taken up again goes on.
 func same(a, b store.Session) bool {
 	return a.Incarnation == b.Incarnation && a.Offline == b.Offline && a.Principal == b.Principal &&
-		a.Interval == b.Interval && maps.Equal(a.Attributes, b.Attributes) && bytes.Equal(a.Will, b.Will)
+		a.Interval == b.Interval && maps.Equal(a.Attributes, b.Attributes) && bytes.Equal(a.Will, b.Will) && (a.Will == nil) == (b.Will == nil)
 }
