@@ -11,9 +11,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
@@ -24,6 +26,8 @@ import (
 const (
 	// maxAnswer is how much of an answer is read: a probe asks for little.
 	maxAnswer = 64 << 10
+	// drainFor is how long is waited for what has come already.
+	drainFor  = time.Millisecond
 	userAgent = "rollcall-probe"
 )
 
@@ -255,7 +259,14 @@ func (t *TCP) Open(ctx context.Context, conn net.Conn) (Asker, error) {
 		return nil, err
 	}
 	got := make([]byte, 0, 512)
+	asked := false
 	return func(context.Context) error {
+		if asked {
+			if err := drain(conn, got[:cap(got)]); err != nil {
+				return err
+			}
+		}
+		asked = true
 		if _, err := conn.Write(t.Send); err != nil {
 			return err
 		}
@@ -275,6 +286,26 @@ func (t *TCP) Open(ctx context.Context, conn net.Conn) (Asker, error) {
 			}
 		}
 	}, nil
+}
+
+// drain reads what has come before a question is asked: what a server says first,
+// or has said late, is not its answer to this one. It returns errLast where it
+// speaks all the time, so that no answer can be told from another.
+func drain(conn net.Conn, buf []byte) error {
+	if err := conn.SetReadDeadline(time.Now().Add(drainFor)); err != nil {
+		return err
+	}
+	for drained := 0; drained < maxAnswer; {
+		n, err := conn.Read(buf)
+		drained += n
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return conn.SetReadDeadline(time.Time{})
+		case err != nil:
+			return err
+		}
+	}
+	return errLast
 }
 
 // Unescape reads what stands for bytes in a probe's send and expect: \r, \n,

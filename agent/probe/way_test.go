@@ -1,12 +1,18 @@
 package probe
 
 import (
+	"bufio"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestUnescape(t *testing.T) {
@@ -126,4 +132,67 @@ func TestAnHTTPAnswerOfAnyLengthMayFollowAnother(t *testing.T) {
 			t.Fatalf("question %d: %v", i, err)
 		}
 	}
+}
+
+// A server that speaks first has every question answered by what it said before,
+// unless that is put aside: then nobody would see that it is slow, or in trouble.
+func TestWhatATCPServerSaidBeforeIsNoAnswer(t *testing.T) {
+	web := httptest.NewTLSServer(nil)
+	web.Close()                                                                                                 // of it there is need for the certificate only
+	for name, config := range map[string]*tls.Config{"in plain": nil, "over TLS": {InsecureSkipVerify: true}} { //nolint:gosec // it is not what is tested
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const slow = 3 * time.Second
+				ask := asker(t, &TCP{Send: []byte("NOOP\r\n"), Expect: []byte("+OK"), TLS: config}, func(conn net.Conn) {
+					if config != nil {
+						conn = tls.Server(conn, web.TLS)
+					}
+					said := make(chan string, 10)
+					defer close(said)
+					go func() { // apart from reading, as with a socket, which holds some of it
+						for s := range said {
+							_, _ = io.WriteString(conn, s) // it ends with the connection
+						}
+					}()
+					said <- "+OK ready\r\n"
+					for lines := bufio.NewScanner(conn); lines.Scan(); {
+						time.Sleep(slow)
+						said <- "+OK\r\n"
+					}
+				})
+				if err := ask(t.Context()); err != nil {
+					t.Fatalf("its greeting: %v", err)
+				}
+				for range 3 {
+					time.Sleep(2 * slow)
+					asked := time.Now()
+					if err := ask(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if took := time.Since(asked); took < slow {
+						t.Errorf("it is answered after %v, and the server answers after %v", took, slow)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestATCPServerThatSpeaksAllTheTimeIsAskedOnAnotherConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ask := asker(t, &TCP{Send: []byte("NOOP\r\n"), Expect: []byte("+OK")}, func(conn net.Conn) {
+			go func() { _, _ = io.Copy(io.Discard, conn) }()
+			for block := strings.Repeat("+OK\r\n", 100); ; {
+				if _, err := io.WriteString(conn, block); err != nil {
+					return
+				}
+			}
+		})
+		if err := ask(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := ask(t.Context()); !errors.Is(err, errLast) {
+			t.Errorf("asked again: %v, want %v", err, errLast)
+		}
+	})
 }
