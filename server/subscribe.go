@@ -230,7 +230,12 @@ var errGone = errors.New("the client is gone")
 // run tells the client until the subscription ends.
 func (s *subscription) run(ctx context.Context, current bool) {
 	defer s.place.Leave()
-	err := s.place.Follow(ctx, current, s)
+	s.over(ctx, s.place.Follow(ctx, current, s))
+}
+
+// over is the end of telling: what was not sent takes nothing of what may be in
+// flight, and a client that cannot be told any more is cut off.
+func (s *subscription) over(ctx context.Context, err error) {
 	for _, id := range s.unsent {
 		s.subs.window.release(id)
 	}
