@@ -160,8 +160,11 @@ func (j *job) step(ctx context.Context, now time.Time) time.Duration {
 	if wait := j.hold.Sub(now); wait > 0 {
 		return wait
 	}
-	if err := j.look(ctx, fo, order, now); err != nil {
+	switch looked, err := j.look(ctx, fo, order, now); {
+	case err != nil:
 		return j.refused(ctx, err, now)
+	case looked: // which may have taken a while: is it still asked for?
+		return 0
 	}
 	if err := j.list(ctx, order, now); err != nil {
 		return j.refused(ctx, err, now)
@@ -172,26 +175,27 @@ func (j *job) step(ctx context.Context, now time.Time) time.Duration {
 	return tick + rand.N(jitter)
 }
 
-// look makes sure that the pod is still the one, and enters its namespace.
-func (j *job) look(ctx context.Context, fo *v1alpha1.Failover, order *v1alpha1.SeverOrder, now time.Time) error {
+// look makes sure that the pod is still the one, and enters its namespace, unless
+// it has just done so; it tells whether it has now.
+func (j *job) look(ctx context.Context, fo *v1alpha1.Failover, order *v1alpha1.SeverOrder, now time.Time) (bool, error) {
 	if !j.lookedAt.IsZero() && now.Sub(j.lookedAt) < lookAgain {
-		return nil
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	t, err := j.s.cluster.target(ctx, types.NamespacedName{Namespace: fo.Namespace, Name: fo.Spec.Server}, order)
 	if err != nil {
-		return err
+		return false, err
 	}
-	j.target, j.lookedAt = t, now
-	if j.ns != nil {
-		return nil
+	if j.ns == nil {
+		ns, err := j.s.enter(ctx, t.addresses)
+		if err != nil {
+			return false, err
+		}
+		j.ns = ns
 	}
-	if j.ns, err = j.s.enter(ctx, t.addresses); err != nil {
-		j.ns, j.lookedAt = nil, time.Time{}
-		return err
-	}
-	return nil
+	j.target, j.lookedAt = t, time.Now() // later than now, or one that takes long would never be used
+	return true, nil
 }
 
 // list finds who is connected, where what was found is worked off or old.

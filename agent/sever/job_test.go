@@ -27,6 +27,8 @@ type scene struct {
 	severer *Severer
 	fo      *v1alpha1.Failover
 
+	slow time.Duration // what it takes to look at the cluster
+
 	mu       sync.Mutex
 	refuses  error
 	destroys error
@@ -40,6 +42,7 @@ type scene struct {
 }
 
 func (s *scene) target(context.Context, types.NamespacedName, *v1alpha1.SeverOrder) (target, error) {
+	time.Sleep(s.slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return target{
@@ -244,6 +247,35 @@ func TestItStopsWhenItIsToldTo(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnOrderThatIsWithdrawnDuringALookIsNotCarriedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 500)
+		s.slow = 4 * time.Second
+		s.shows()
+		s.asks(100, 25)
+		time.Sleep(s.slow / 2)
+		s.fo.Status.Sever = nil
+		s.shows()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := s.count(); n != 0 {
+			t.Errorf("%d are ended", n)
+		}
+	})
+}
+
+func TestASlowAPIServerDoesNotKeepAnyoneFromBeingSevered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 100)
+		s.slow = 4 * time.Second
+		s.shows()
+		s.goes(100, 25, time.Minute)
+		if n := s.count(); n != 100 {
+			t.Errorf("%d of 100 are ended, and it says %+v", n, s.last())
+		}
+	})
 }
 
 func TestAControllerThatIsAwaySeversNobody(t *testing.T) {
