@@ -124,6 +124,7 @@ type Controllers struct {
 	presence *presence.Reconciler
 	orphans  *orphans.Keeper
 	retry    *retry.Retrier
+	once     *retry.Once
 	// questions answers those of people.
 	questions *explain.Handler
 
@@ -191,7 +192,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "taint", "defaultPresence", "watch", "keep")
+		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "taint", "mayTaint", "defaultPresence", "watch", "keep")
 	if err != nil {
 		return err
 	}
@@ -210,12 +211,12 @@ func (c *Controllers) makeParts() error {
 	if err != nil {
 		return err
 	}
-	once := &retry.Once{Retry: c.retry, Logger: c.cfg.Logger, Now: time.Now, Go: c.background.Go, Done: c.book.Touch}
+	c.once = &retry.Once{Retry: c.retry, Logger: c.cfg.Logger, Now: time.Now, Go: c.background.Go, Done: c.book.Touch}
 	c.gate = &gate.Gate{
 		Client: c.manager.GetClient(), Live: c.manager.GetAPIReader(), Book: c.book, Ledger: c.ledger,
-		Last: c.judge.Last, Logger: c.cfg.Logger, Once: once,
+		Last: c.judge.Last, Logger: c.cfg.Logger, Once: c.once,
 	}
-	c.kept = &kept.Keeper{Book: c.book, Once: once, Logger: c.cfg.Logger}
+	c.kept = &kept.Keeper{Book: c.book, Once: c.once, Logger: c.cfg.Logger}
 	c.questions, err = explain.New(explain.Config{
 		Judge: c.judge, Sessions: sessions.Finder{Store: c.cfg.Store, Presences: c.judge.Clients},
 		ID: c.cfg.ID, Leading: c.Leading,

@@ -48,8 +48,8 @@ func (c *Controllers) makeReconcilers() error {
 		Client: api, Live: c.manager.GetAPIReader(), Ledger: c.ledger, Follower: c.follower, Retry: c.retry, Logger: c.cfg.Logger, Metrics: metrics,
 	}
 	c.warden = &quarantine.Warden{
-		Client: api, Live: c.manager.GetAPIReader(), Installation: c.cfg.Namespace, Recorder: recorder, Retry: c.retry,
-		Logger: c.cfg.Logger, Now: c.book.Now, Go: c.background.Go, Touch: c.book.Touch,
+		Client: api, Live: c.manager.GetAPIReader(), Installation: c.cfg.Namespace, Recorder: recorder, Once: c.once,
+		Logger: c.cfg.Logger, Now: c.book.Now,
 	}
 	c.presence = &presence.Reconciler{
 		Client: api, Seat: c.seat, Last: c.judge.Last, Kick: c.presences.kick, Evacuations: c.warden.Report, Recorder: recorder,

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -18,8 +19,7 @@ const askAgain = 30 * time.Second
 // learns of it in time.
 type permission struct {
 	mu      sync.Mutex
-	asked   time.Time
-	asking  bool
+	asked   time.Time // and answered; zero: not yet, or in doubt
 	known   bool
 	allowed bool
 }
@@ -38,41 +38,30 @@ func (p *permission) doubt() {
 }
 
 // permitted tells whether nodes may be patched, as far as it is known, and has it
-// asked where that is long ago. It returns at once.
+// asked where the last answer is long ago. It returns at once.
 func (w *Warden) permitted(t *lead.Tenure) bool {
 	p := &w.may
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.asking && w.Now().Sub(p.asked) >= askAgain {
-		p.asking, p.asked = true, w.Now()
-		w.Go(func() { w.ask(t) })
+	if w.Now().Sub(p.asked) >= askAgain {
+		w.Once.Bring(t.Context, "mayTaint", "nodes", w.ask)
 	}
 	return p.known && p.allowed
 }
 
-func (w *Warden) ask(t *lead.Tenure) {
-	ctx, cancel := context.WithTimeout(t.Context, within)
-	defer cancel()
+func (w *Warden) ask(ctx context.Context) error {
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "patch", Resource: "nodes"},
 	}}
-	err := w.Client.Create(ctx, review)
+	if err := w.Client.Create(ctx, review); err != nil {
+		return fmt.Errorf("asking whether nodes may be patched: %w", err)
+	}
 	p := &w.may
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asking = false
-	if err != nil {
-		if t.Context.Err() == nil {
-			w.Logger.Warn("Whether nodes may be patched could not be asked, and is again", "err", err)
-		}
-		return
-	}
 	if (!p.known || p.allowed) && !review.Status.Allowed {
 		w.Logger.Warn("Dead nodes can't be tainted: the right to patch nodes is missing")
 	}
-	changed := !p.known || p.allowed != review.Status.Allowed
-	p.known, p.allowed = true, review.Status.Allowed
-	if changed {
-		w.Touch()
-	}
+	p.asked, p.known, p.allowed = w.Now(), true, review.Status.Allowed
+	return nil
 }

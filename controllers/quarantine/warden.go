@@ -31,15 +31,6 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
-const (
-	// within bounds one attempt to change a node. What is still wanted after that
-	// is tried again.
-	within = 5 * time.Second
-	// echo is how long what was written may take to show in the cache, and how
-	// long what failed waits to be tried again.
-	echo = 2 * time.Second
-)
-
 // Warden keeps the taints as they should be. Every field is needed.
 type Warden struct {
 	Client client.Client
@@ -48,18 +39,15 @@ type Warden struct {
 	// Installation is the namespace of this one: its taints bear that.
 	Installation string
 	Recorder     events.EventRecorder
-	Retry        *retry.Retrier
+	Once         *retry.Once
 	Logger       *slog.Logger
 	Now          func() time.Time
-	// Go runs something in the background, and has it waited for at the end;
-	// Touch has everything looked at again soon.
-	Go    func(func())
-	Touch func()
 
-	mu   sync.Mutex
-	busy map[string]time.Time // nodes that are being changed, or were just now; zero: still
-	may  permission
-	held []string // nodes that would be too many
+	may permission
+
+	mu sync.Mutex
+	// decided is the newest decision: what it no longer says is not tried again.
+	decided quarantine.Decision
 
 	term        int64
 	evacuations map[string]*evacuation // by node
@@ -86,15 +74,15 @@ func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
 	if len(wanted) > 0 && !w.permitted(t) {
 		d = quarantine.Decision{}
 	}
+	w.mu.Lock()
+	w.decided = d
+	w.mu.Unlock()
 	for _, n := range d.Put {
 		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], true)
 	}
 	for _, n := range d.Take {
 		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], false)
 	}
-	w.mu.Lock()
-	w.held = d.Held
-	w.mu.Unlock()
 	w.count(t, r, wanted)
 }
 
@@ -119,36 +107,25 @@ func paused(p *v1alpha1.Presence) bool {
 	return yes
 }
 
-// change puts the taint on a node or takes it off, in the background, and not
-// again until it has had time to show. p may be nil where it is taken off.
+// change puts the taint on a node or takes it off, in the background. p may be nil
+// where it is taken off.
 func (w *Warden) change(t *lead.Tenure, node string, p *v1alpha1.Presence, v verdict.Verdict, put bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now := w.Now()
-	if at, known := w.busy[node]; known && (at.IsZero() || now.Sub(at) < echo) {
-		return
-	}
-	if w.busy == nil {
-		w.busy = map[string]time.Time{}
-	}
-	w.busy[node] = time.Time{}
-	w.Go(func() {
-		ctx, cancel := context.WithTimeout(t.Context, within)
-		defer cancel()
+	w.Once.Bring(t.Context, "taint", node, func(ctx context.Context) error {
 		changed := false
 		err := clientretry.RetryOnConflict(clientretry.DefaultBackoff, func() error {
+			if !w.stands(node, put) {
+				return nil
+			}
 			var err error
 			changed, err = w.patch(ctx, node, put)
 			return err
 		})
 		switch {
 		case apierrors.IsNotFound(err):
+			return nil
 		case err != nil:
-			w.Retry.Count("taint")
-			if t.Context.Err() == nil {
-				w.Logger.Warn("Taint could not be changed, and is tried again", "node", node, "put", put, "err", err)
-			}
 			w.may.doubt()
+			return err
 		case changed:
 			w.Logger.Info("Taint changed", "node", node, "put", put, "state", string(v.State), "evidence", v.Message)
 			if p != nil && put {
@@ -157,11 +134,19 @@ func (w *Warden) change(t *lead.Tenure, node string, p *v1alpha1.Presence, v ver
 				nodeUntainted(w.Recorder, p, node, v)
 			}
 		}
-		w.mu.Lock()
-		w.busy[node] = w.Now()
-		w.mu.Unlock()
-		w.Touch()
+		return nil
 	})
+}
+
+// stands tells whether the newest decision still says so: between two attempts the
+// node may have come back.
+func (w *Warden) stands(node string, put bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if put {
+		return slices.Contains(w.decided.Put, node)
+	}
+	return slices.Contains(w.decided.Take, node)
 }
 
 // patch changes one node, unless it is as it should be: the API server refuses
@@ -204,8 +189,8 @@ func (w *Warden) blocked() string {
 	if w.may.refused() {
 		return "dead nodes are not tainted, for the controller may not patch nodes: set controller.taintNodes=true in the chart."
 	}
-	if len(w.held) > 0 {
-		return fmt.Sprintf("%s would be more tainted nodes than the brake lets be lost.", strings.Join(w.held[:min(len(w.held), 5)], ", "))
+	if len(w.decided.Held) > 0 {
+		return fmt.Sprintf("%s would be more tainted nodes than the brake lets be lost.", strings.Join(w.decided.Held[:min(len(w.decided.Held), 5)], ", "))
 	}
 	return ""
 }

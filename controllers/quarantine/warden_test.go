@@ -1,0 +1,179 @@
+package quarantine
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/judge"
+	"github.com/rollcall-dev/rollcall/controllers/lead"
+	"github.com/rollcall-dev/rollcall/controllers/retry"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
+)
+
+const namespace = "rollcall"
+
+// ward is a Warden over an API server that fails when it is told to.
+type ward struct {
+	*Warden
+	t      *testing.T
+	tenure *lead.Tenure
+
+	mu      sync.Mutex
+	away    bool // nothing is answered
+	refuses bool // nodes may not be patched
+	asked   int  // how often it was asked whether they may
+	listed  int  // how often pods were
+	touched int
+}
+
+// in plays with a ward in a bubble of time of its own.
+func in(t *testing.T, play func(*ward), objects ...client.Object) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &ward{t: t, tenure: &lead.Tenure{Leadership: &store.Leadership{}, Context: t.Context()}}
+		api := fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+			Create: func(ctx context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.asked++
+				o.(*authorizationv1.SelfSubjectAccessReview).Status.Allowed = !w.refuses
+				return w.answer()
+			},
+			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, options ...client.PatchOption) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if err := w.answer(); err != nil {
+					return err
+				}
+				return c.Patch(ctx, o, p, options...)
+			},
+			List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, options ...client.ListOption) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.listed++
+				return c.List(ctx, l, options...)
+			},
+		}).Build()
+		logger := slog.New(slog.DiscardHandler)
+		retrier, err := retry.New(logger, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var background sync.WaitGroup
+		touch := func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.touched++
+		}
+		w.Warden = &Warden{
+			Client: api, Live: api, Installation: namespace, Recorder: events.NewFakeRecorder(100), Logger: logger, Now: time.Now,
+			Once: &retry.Once{Retry: retrier, Logger: logger, Now: time.Now, Go: background.Go, Done: touch},
+		}
+		play(w)
+		background.Wait()
+	})
+}
+
+// answer fails while the API server is away. The caller holds mu.
+func (w *ward) answer() error {
+	if w.away {
+		return apierrors.NewServiceUnavailable("away")
+	}
+	return nil
+}
+
+func (w *ward) set(away, refuses bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away, w.refuses = away, refuses
+}
+
+// keep judges all nodes as in a state, and lets that be acted on for a while. A
+// Presence is named for its mode.
+func (w *ward) keep(state verdict.State, for_ time.Duration, modes ...v1alpha1.OnDeadMode) {
+	w.t.Helper()
+	r := &judge.Result{
+		World: verdict.World{Now: time.Now(), Warm: true}, Nodes: verdict.Judgement{Verdicts: map[string]verdict.Verdict{}},
+		Machines: map[string]judge.Machine{}, Populations: map[types.NamespacedName]*judge.Population{},
+	}
+	var members []string
+	for _, n := range w.nodes() {
+		members = append(members, n.Name)
+		r.Machines[n.Name] = judge.MachineOf(&n)
+		r.Nodes.Verdicts[n.Name] = verdict.Verdict{State: state, Proven: true}
+	}
+	for _, mode := range modes {
+		p := &v1alpha1.Presence{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(mode)},
+			Spec:       v1alpha1.PresenceSpec{Nodes: &v1alpha1.NodesSpec{OnDead: v1alpha1.OnDeadPolicy{Mode: mode}}},
+		}
+		r.Populations[client.ObjectKeyFromObject(p)] = &judge.Population{Presence: p, Subject: v1alpha1.SubjectNodes, Members: members}
+	}
+	w.Keep(w.tenure, r)
+	synctest.Wait()
+	time.Sleep(for_)
+	synctest.Wait()
+}
+
+func (w *ward) nodes() []corev1.Node {
+	w.t.Helper()
+	var all corev1.NodeList
+	if err := w.Client.List(w.t.Context(), &all); err != nil {
+		w.t.Fatal(err)
+	}
+	return all.Items
+}
+
+func (w *ward) tainted(node string) bool {
+	w.t.Helper()
+	return slices.ContainsFunc(w.nodes(), func(n corev1.Node) bool { return n.Name == node && judge.MachineOf(&n).HasTaint })
+}
+
+func node(name string) *corev1.Node { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}} }
+
+const taint, advise = v1alpha1.OnDeadTaint, v1alpha1.OnDeadAdvise
+
+func TestADeadNodeIsTaintedAndFreedAgain(t *testing.T) {
+	in(t, func(w *ward) {
+		w.keep(verdict.Dead, time.Second, taint) // asks
+		w.keep(verdict.Dead, time.Minute, taint)
+		if !w.tainted("a") {
+			t.Fatal("it is not tainted")
+		}
+		w.keep(verdict.Alive, time.Minute, taint)
+		if w.tainted("a") {
+			t.Error("the taint stays")
+		}
+	}, node("a"))
+}
+
+func TestATaintThatIsDecidedNoMoreIsNotTriedAgain(t *testing.T) {
+	in(t, func(w *ward) {
+		w.keep(verdict.Alive, time.Second, taint) // asks
+		w.set(true, false)
+		w.keep(verdict.Dead, 0, taint)
+		w.set(false, false)
+		w.keep(verdict.Alive, time.Minute, taint)
+		if w.tainted("a") {
+			t.Error("it came back before it was tainted")
+		}
+	}, node("a"))
+}
