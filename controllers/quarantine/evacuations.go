@@ -46,7 +46,7 @@ func (w *Warden) Report(presence types.NamespacedName) (all []v1alpha1.Evacuatio
 		}
 		all = append(all, said)
 	}
-	return all, w.blocked()
+	return all, w.blocked(presence)
 }
 
 // count looks at how far the pods of nodes have come that carry our taint.

@@ -48,6 +48,8 @@ type Warden struct {
 	mu sync.Mutex
 	// decided is the newest decision: what it no longer says is not tried again.
 	decided quarantine.Decision
+	// wants are the Presences that say so of their nodes.
+	wants map[types.NamespacedName]bool
 
 	term        int64
 	evacuations map[string]*evacuation // by node
@@ -60,7 +62,7 @@ func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
 	if !r.World.Warm {
 		return
 	}
-	wanted := w.wanted(r)
+	wanted, wants := w.wanted(r)
 	var nodes []quarantine.Node
 	for name, m := range r.Machines {
 		p := wanted[name]
@@ -75,7 +77,7 @@ func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
 		d = quarantine.Decision{}
 	}
 	w.mu.Lock()
-	w.decided = d
+	w.decided, w.wants = d, wants
 	w.mu.Unlock()
 	for _, n := range d.Put {
 		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], true)
@@ -86,20 +88,22 @@ func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
 	w.count(t, r, wanted)
 }
 
-// wanted is the Presence for whose sake each node is tainted when it is dead.
-func (w *Warden) wanted(r *judge.Result) map[string]*v1alpha1.Presence {
-	all := map[string]*v1alpha1.Presence{}
-	for _, pop := range r.Populations {
+// wanted is the Presence for whose sake each node is tainted when it is dead, and by
+// are all that want that.
+func (w *Warden) wanted(r *judge.Result) (all map[string]*v1alpha1.Presence, by map[types.NamespacedName]bool) {
+	all, by = map[string]*v1alpha1.Presence{}, map[types.NamespacedName]bool{}
+	for key, pop := range r.Populations {
 		if pop.Subject != v1alpha1.SubjectNodes || pop.Refused != "" || pop.Presence.Spec.Nodes.OnDead.Mode != v1alpha1.OnDeadTaint {
 			continue
 		}
+		by[key] = true
 		for _, n := range pop.Members {
 			if was := all[n]; was == nil || pop.Presence.Name < was.Name { // of two any, but always the same
 				all[n] = pop.Presence
 			}
 		}
 	}
-	return all
+	return all, by
 }
 
 func paused(p *v1alpha1.Presence) bool {
@@ -183,9 +187,12 @@ func (w *Warden) patch(ctx context.Context, name string, put bool) (changed bool
 	return true, w.Client.Patch(ctx, &node, client.RawPatch(types.MergePatchType, patch), failover.FieldOwner)
 }
 
-// blocked is why nodes are not tainted that should be; empty: none is. The caller
-// holds mu.
-func (w *Warden) blocked() string {
+// blocked is why nodes are not tainted that a Presence wants to be; empty: all are,
+// or it wants none. The caller holds mu.
+func (w *Warden) blocked(presence types.NamespacedName) string {
+	if !w.wants[presence] {
+		return ""
+	}
 	if w.may.refused() {
 		return "dead nodes are not tainted, for the controller may not patch nodes: set controller.taintNodes=true in the chart."
 	}

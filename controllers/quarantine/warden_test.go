@@ -177,3 +177,57 @@ func TestATaintThatIsDecidedNoMoreIsNotTriedAgain(t *testing.T) {
 		}
 	}, node("a"))
 }
+
+func TestWhatIsNotDoneIsToldToThoseWhoWantIt(t *testing.T) {
+	in(t, func(w *ward) {
+		told := func(mode v1alpha1.OnDeadMode) bool {
+			_, blocked := w.Report(types.NamespacedName{Namespace: namespace, Name: string(mode)})
+			return blocked != ""
+		}
+		for _, c := range []struct {
+			what    string
+			refused bool
+			state   verdict.State
+			modes   []v1alpha1.OnDeadMode
+			want    bool
+		}{
+			{"it may", false, verdict.Alive, []v1alpha1.OnDeadMode{taint, advise}, false},
+			{"there are too many", false, verdict.Dead, []v1alpha1.OnDeadMode{taint, advise}, true},
+			{"they are back", false, verdict.Alive, []v1alpha1.OnDeadMode{taint, advise}, false},
+			{"it may not", true, verdict.Alive, []v1alpha1.OnDeadMode{taint, advise}, true},
+			{"nobody wants it any more", true, verdict.Alive, []v1alpha1.OnDeadMode{advise}, false},
+		} {
+			w.set(false, c.refused)
+			for range 3 { // it is asked seldom
+				w.keep(c.state, askAgain, c.modes...)
+			}
+			if told(taint) != c.want {
+				t.Errorf("%s: told: %v", c.what, !c.want)
+			}
+			if told(advise) {
+				t.Errorf("%s: it is told to who wants no taints", c.what)
+			}
+		}
+	}, node("a"), node("b"))
+}
+
+func TestAQuestionThatFailsIsAskedAgainSoon(t *testing.T) {
+	in(t, func(w *ward) {
+		w.set(true, false)
+		w.keep(verdict.Dead, 15*time.Second, taint)
+		w.set(false, false)
+		for range 10 {
+			w.keep(verdict.Dead, time.Second, taint)
+		}
+		if !w.tainted("a") {
+			t.Error("it is not tainted though it may be")
+		}
+		asked := w.asked
+		for range 25 {
+			w.keep(verdict.Dead, time.Second, taint)
+		}
+		if w.asked > asked+1 {
+			t.Errorf("it was asked %d times though the answer is known", w.asked-asked)
+		}
+	}, node("a"))
+}
