@@ -89,8 +89,12 @@ func tlsOf(spec *v1alpha1.ProbeTLS) (*tls.Config, error) {
 	if spec == nil {
 		return nil, nil //nolint:nilnil // plain is no error
 	}
-	if spec.ServerName == "" {
-		// No secret is sent, and what is learnt is only how soon it answers.
+	switch {
+	case spec.ServerName == "" && spec.CABundle != "":
+		return nil, errors.New("servers.probe tls.caBundle needs tls.serverName: without it no certificate is verified")
+	case spec.ServerName == "":
+		// What is learnt is only how soon it answers; but whoever stands in between
+		// reads the headers of an HTTP probe: one that carries a secret needs the name.
 		return &tls.Config{InsecureSkipVerify: true}, nil //nolint:gosec // as its owner has asked for, and as kubelet's probes do
 	}
 	config := &tls.Config{ServerName: spec.ServerName, MinVersion: tls.VersionTLS12}

@@ -68,6 +68,7 @@ func TestWaysThatCannotBe(t *testing.T) {
 		"probe.tcp.expect": {TCP: &v1alpha1.TCPProbe{Send: `q`, Expect: `\x1`}},
 		"probe.http.codes": {HTTP: &v1alpha1.HTTPProbe{Codes: []string{"well"}}},
 		"tls.caBundle":     {HTTP: &v1alpha1.HTTPProbe{TLS: &v1alpha1.ProbeTLS{ServerName: "a", CABundle: "no PEM"}}},
+		"tls.serverName":   {TCP: &v1alpha1.TCPProbe{Send: "a", Expect: "a", TLS: &v1alpha1.ProbeTLS{CABundle: "PEM"}}},
 	} {
 		if _, err := ask(t, spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want an error that names %s", spec, err, want)

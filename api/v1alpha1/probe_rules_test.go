@@ -13,6 +13,7 @@ const (
 	msgHeader     = "probe.http.headers.name must be the name of a header, and none of Host (use probe.http.host), Connection, Content-Length and Transfer-Encoding"
 	msgCodes      = "probe.http.codes must be status codes or ranges of them, such as 200 or 200-399"
 	msgServerName = "tls.serverName must be the DNS name that the server's certificate is for"
+	msgCABundle   = "tls.caBundle needs tls.serverName, the DNS name that the server's certificate is for: without it no certificate is verified"
 	msgSend       = `probe.tcp.send: after a backslash comes one of r, n, t, \ and xNN (a byte in hexadecimal), such as PING\r\n`
 	msgExpect     = `probe.tcp.expect: after a backslash comes one of r, n, t, \ and xNN (a byte in hexadecimal), such as +PONG`
 )
@@ -35,6 +36,9 @@ var probeRules = []struct {
 	{"a header's value with a line's end is refused", `http: {headers: [{name: A, value: "a\nB: c"}]}`, []refusal{{"spec.servers.probe.http.headers[0].value", "probe.http.headers.value must be printable"}}},
 	{"a status code of another kind is refused", `http: {codes: [ok]}`, []refusal{{"spec.servers.probe.http.codes", msgCodes}}},
 	{"a server name with a slash is refused", `http: {tls: {serverName: "a/b"}}`, []refusal{{"spec.servers.probe.http.tls.serverName", msgServerName}}},
+	{"authorities with the name that they vouch for", `http: {tls: {serverName: web.example, caBundle: PEM}}`, nil},
+	{"authorities without a name are refused", `http: {tls: {caBundle: PEM}}`, []refusal{{"spec.servers.probe.http.tls", msgCABundle}}},
+	{"authorities with an empty name are refused", `grpc: {tls: {serverName: "", caBundle: PEM}}`, []refusal{{"spec.servers.probe.grpc.tls", msgCABundle}}},
 	{"an unknown escape is refused", `tcp: {send: '\q', expect: a}`, []refusal{{"spec.servers.probe.tcp.send", msgSend}}},
 	{"half a byte is refused", `tcp: {send: a, expect: '\x1'}`, []refusal{{"spec.servers.probe.tcp.expect", msgExpect}}},
 }

@@ -27,6 +27,8 @@ func (p *ProbeSpec) Heartbeats() bool { return p.HTTP == nil && p.GRPC == nil &&
 type MQTTProbe struct{}
 
 // ProbeTLS says how TLS is spoken with a server.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || self.caBundle == '' || has(self.serverName) && self.serverName != ''",message="tls.caBundle needs tls.serverName, the DNS name that the server's certificate is for: without it no certificate is verified"
 type ProbeTLS struct {
 	// ServerName is the name that the server's certificate must be for, and that it
 	// is told (SNI); empty: the certificate is not looked at, as kubelet's probes do.
@@ -35,7 +37,7 @@ type ProbeTLS struct {
 	// +optional
 	ServerName string `json:"serverName,omitempty"`
 	// CABundle holds PEM certificates of the authorities that serverName is verified
-	// against; empty: those that the agents' image trusts.
+	// against, and is refused without it; empty: those that the agents' image trusts.
 	// +kubebuilder:validation:MaxLength=65536
 	// +optional
 	CABundle string `json:"caBundle,omitempty"`

@@ -11,7 +11,7 @@ type ProbeTLSApplyConfiguration struct {
 	// is told (SNI); empty: the certificate is not looked at, as kubelet's probes do.
 	ServerName *string `json:"serverName,omitempty"`
 	// CABundle holds PEM certificates of the authorities that serverName is verified
-	// against; empty: those that the agents' image trusts.
+	// against, and is refused without it; empty: those that the agents' image trusts.
 	CABundle *string `json:"caBundle,omitempty"`
 }
 
