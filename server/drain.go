@@ -221,15 +221,35 @@ func (s *Server) watchDirectives(ctx context.Context) error {
 			s.drain.rewound()
 		}
 		s.directory.direct(u)
-		directive, ok := u.Put[s.name]
-		switch {
-		case ok && directive.Incarnation == s.cfg.Incarnation:
-			s.log.Info("A directive stands", "failover", directive.Failover, "drain", directive.Drain, "refuse", directive.Refuse, "count", directive.Count, "rate", directive.Rate)
-			s.drain.follow(time.Now(), &directive)
-		case ok, u.Reset, slices.Contains(u.Deleted, s.name):
-			s.drain.follow(time.Now(), nil)
+		if err := s.heed(ctx, u); err != nil {
+			return quiet(ctx, err)
 		}
 	}
+	return nil
+}
+
+// heed takes what has become of our own directive. A watch may be behind: a server
+// that was cut off, with an etcd member, would empty itself by a directive that was
+// withdrawn long ago. So what the watch shows is only what makes it ask.
+func (s *Server) heed(ctx context.Context, u store.Update[string, store.Directive]) error {
+	directive, ok := u.Put[s.name]
+	switch {
+	case ok && directive.Incarnation == s.cfg.Incarnation:
+		var err error
+		if directive, ok, err = s.cfg.Store.Directive(ctx, s.name); err != nil {
+			return err
+		}
+	case ok, u.Reset, slices.Contains(u.Deleted, s.name):
+		ok = false
+	default:
+		return nil
+	}
+	if !ok || directive.Incarnation != s.cfg.Incarnation {
+		s.drain.follow(time.Now(), nil)
+		return nil
+	}
+	s.log.Info("A directive stands", "failover", directive.Failover, "drain", directive.Drain, "refuse", directive.Refuse, "count", directive.Count, "rate", directive.Rate)
+	s.drain.follow(time.Now(), &directive)
 	return nil
 }
 

@@ -52,6 +52,17 @@ func (s *Store) WatchDirectives(ctx context.Context) <-chan Update[string, Direc
 	return watch(ctx, s, directives)
 }
 
+// Directive is the one that stands for a server, as etcd's majority has it now;
+// false: there is none. It tries again until etcd answers or ctx ends.
+func (s *Store) Directive(ctx context.Context, server string) (Directive, bool, error) {
+	got, err := s.get(ctx, opRead, directivesRoot+server)
+	if err != nil || len(got.Kvs) == 0 {
+		return Directive{}, false, err
+	}
+	d, ok := decode[Directive](s, kindDirective, got.Kvs[0])
+	return d, ok, nil
+}
+
 // WatchPause follows the stop switch: PauseKey, or nothing.
 func (s *Store) WatchPause(ctx context.Context) <-chan Update[string, Pause] {
 	return watch(ctx, s, pauses)
