@@ -199,12 +199,15 @@ func TestATaintOfAnotherHandStays(t *testing.T) {
 	m := w.mortal()
 	n := m.node()
 	n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: v1alpha1.UnreachableTaint, Effect: corev1.TaintEffectNoExecute})
+	// As it is where a person took ours off before, and left that.
+	n.Annotations = map[string]string{v1alpha1.TaintedByAnnotation: w.namespace}
 	if err := w.api.Update(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
 	c, _ := w.controller("one")
 	w.ready(c)
 	w.eventually("it is alive", func() bool { return c.judge.Last().Nodes.Verdicts[m.name].State == "Alive" })
+	w.eventually("it is not claimed", func() bool { return m.node().Annotations[v1alpha1.TaintedByAnnotation] == "" })
 	w.always("the taint stays", time.Second, m.tainted)
 	// Without it, and after the policy is withdrawn, ours goes.
 	n = m.node()

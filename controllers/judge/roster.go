@@ -83,6 +83,13 @@ type Machine struct {
 	Paused bool
 }
 
+// Ours tells whether an installation has put the taint on. The annotation alone
+// doesn't say so: who takes the taint off by hand may leave it there, and put on
+// another later. We always say when it was put on; a person's tools don't.
+func (m Machine) Ours(installation string) bool {
+	return m.HasTaint && !m.Tainted.IsZero() && m.TaintedBy == installation
+}
+
 // MachineOf is what matters here of a node.
 func MachineOf(n *corev1.Node) Machine {
 	m := Machine{TaintedBy: n.Annotations[v1alpha1.TaintedByAnnotation]}

@@ -57,7 +57,7 @@ func (w *Warden) count(t *lead.Tenure, r *judge.Result, wanted map[string]*v1alp
 		w.term, w.evacuations = t.Term(), map[string]*evacuation{}
 	}
 	for name, m := range r.Machines {
-		if !m.HasTaint || m.TaintedBy != w.Installation {
+		if !m.Ours(w.Installation) {
 			continue
 		}
 		e := w.evacuations[name]
@@ -73,7 +73,7 @@ func (w *Warden) count(t *lead.Tenure, r *judge.Result, wanted map[string]*v1alp
 		}
 	}
 	for name := range w.evacuations {
-		if m := r.Machines[name]; !m.HasTaint || m.TaintedBy != w.Installation {
+		if !r.Machines[name].Ours(w.Installation) {
 			delete(w.evacuations, name)
 		}
 	}

@@ -69,7 +69,7 @@ func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
 		nodes = append(nodes, quarantine.Node{
 			Name: name, Verdict: r.Nodes.Verdicts[name], Wanted: p != nil,
 			Exempt:  m.Paused || p != nil && paused(p),
-			Tainted: m.HasTaint, Ours: m.HasTaint && m.TaintedBy == w.Installation,
+			Tainted: m.HasTaint, Ours: m.Ours(w.Installation), Claimed: m.TaintedBy == w.Installation,
 		})
 	}
 	d := quarantine.Decide(nodes, r.Nodes.Brake)
@@ -79,11 +79,10 @@ func (w *Warden) Keep(t *lead.Tenure, r *judge.Result) {
 	w.mu.Lock()
 	w.decided, w.wants = d, wants
 	w.mu.Unlock()
-	for _, n := range d.Put {
-		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], true)
-	}
-	for _, n := range d.Take {
-		w.change(t, n, wanted[n], r.Nodes.Verdicts[n], false)
+	for what, names := range deeds(d) {
+		for _, n := range names {
+			w.do(t, what, n, wanted[n], r.Nodes.Verdicts[n])
+		}
 	}
 	w.count(t, r, wanted)
 }
@@ -111,32 +110,45 @@ func paused(p *v1alpha1.Presence) bool {
 	return yes
 }
 
-// change puts the taint on a node or takes it off, in the background. p may be nil
-// where it is taken off.
-func (w *Warden) change(t *lead.Tenure, node string, p *v1alpha1.Presence, v verdict.Verdict, put bool) {
+// deed is what may be done to a node.
+type deed string
+
+const (
+	put    deed = "put"    // the taint on
+	take   deed = "take"   // our taint off
+	disown deed = "disown" // the annotation off, where the taint is not ours
+)
+
+func deeds(d quarantine.Decision) map[deed][]string {
+	return map[deed][]string{put: d.Put, take: d.Take, disown: d.Disown}
+}
+
+// do changes a node in the background. p is the Presence that is told; nil: none.
+func (w *Warden) do(t *lead.Tenure, what deed, node string, p *v1alpha1.Presence, v verdict.Verdict) {
 	w.Once.Bring(t.Context, "taint", node, func(ctx context.Context) error {
 		changed := false
 		err := clientretry.RetryOnConflict(clientretry.DefaultBackoff, func() error {
-			if !w.stands(node, put) {
+			if !w.stands(what, node) {
 				return nil
 			}
 			var err error
-			changed, err = w.patch(ctx, node, put)
+			changed, err = w.patch(ctx, what, node)
 			return err
 		})
-		switch {
-		case apierrors.IsNotFound(err):
+		if apierrors.IsNotFound(err) || err == nil && !changed {
 			return nil
-		case err != nil:
+		}
+		if err != nil {
 			w.may.doubt()
 			return err
-		case changed:
-			w.Logger.Info("Taint changed", "node", node, "put", put, "state", string(v.State), "evidence", v.Message)
-			if p != nil && put {
-				nodeTainted(w.Recorder, p, node, v)
-			} else if p != nil {
-				nodeUntainted(w.Recorder, p, node, v)
-			}
+		}
+		w.Logger.Info("Taint changed", "node", node, "deed", string(what), "state", string(v.State), "evidence", v.Message)
+		switch {
+		case p == nil:
+		case what == put:
+			nodeTainted(w.Recorder, p, node, v)
+		case what == take:
+			nodeUntainted(w.Recorder, p, node, v)
 		}
 		return nil
 	})
@@ -144,35 +156,36 @@ func (w *Warden) change(t *lead.Tenure, node string, p *v1alpha1.Presence, v ver
 
 // stands tells whether the newest decision still says so: between two attempts the
 // node may have come back.
-func (w *Warden) stands(node string, put bool) bool {
+func (w *Warden) stands(what deed, node string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if put {
-		return slices.Contains(w.decided.Put, node)
-	}
-	return slices.Contains(w.decided.Take, node)
+	return slices.Contains(deeds(w.decided)[what], node)
 }
 
 // patch changes one node, unless it is as it should be: the API server refuses
 // what was worked out from an older state of it.
-func (w *Warden) patch(ctx context.Context, name string, put bool) (changed bool, err error) {
+func (w *Warden) patch(ctx context.Context, what deed, name string) (changed bool, err error) {
 	var node corev1.Node
 	if err := w.Live.Get(ctx, types.NamespacedName{Name: name}, &node); err != nil {
 		return false, err
 	}
 	m := judge.MachineOf(&node)
-	if put == m.HasTaint || !put && m.TaintedBy != w.Installation {
-		return false, nil
-	}
-	taints := slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool {
-		return t.Key == v1alpha1.UnreachableTaint && t.Effect == corev1.TaintEffectNoExecute
-	})
+	ours := m.Ours(w.Installation)
+	taints := slices.Clone(node.Spec.Taints)
 	var by any // null removes it
-	if put {
+	switch {
+	case what == put && !m.HasTaint:
 		by = w.Installation
 		taints = append(taints, corev1.Taint{
 			Key: v1alpha1.UnreachableTaint, Effect: corev1.TaintEffectNoExecute, TimeAdded: new(metav1.NewTime(w.Now())),
 		})
+	case what == take && ours:
+		taints = slices.DeleteFunc(taints, func(t corev1.Taint) bool {
+			return t.Key == v1alpha1.UnreachableTaint && t.Effect == corev1.TaintEffectNoExecute
+		})
+	case what == disown && !ours && m.TaintedBy == w.Installation:
+	default:
+		return false, nil
 	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{

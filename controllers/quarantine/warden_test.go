@@ -231,3 +231,35 @@ func TestAQuestionThatFailsIsAskedAgainSoon(t *testing.T) {
 		}
 	}, node("a"))
 }
+
+func TestATaintThatAPersonPutsOnAfterOursStays(t *testing.T) {
+	in(t, func(w *ward) {
+		w.keep(verdict.Dead, time.Second, taint) // asks
+		w.keep(verdict.Dead, time.Minute, taint)
+		by := func(taints ...corev1.Taint) {
+			t.Helper()
+			n := w.nodes()[0]
+			n.Spec.Taints = taints
+			if err := w.Client.Update(t.Context(), &n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		theirs := corev1.Taint{Key: v1alpha1.UnreachableTaint, Effect: corev1.TaintEffectNoExecute}
+		claimed := func() bool { return w.nodes()[0].Annotations[v1alpha1.TaintedByAnnotation] != "" }
+		if !w.tainted("a") || !claimed() {
+			t.Fatal("it is not tainted")
+		}
+		by(theirs) // at once, while the annotation is there
+		w.keep(verdict.Alive, time.Minute, taint)
+		if !w.tainted("a") || claimed() {
+			t.Errorf("tainted: %v, claimed: %v", w.tainted("a"), claimed())
+		}
+		by()
+		w.keep(verdict.Dead, time.Minute, taint)
+		by()
+		w.keep(verdict.Alive, time.Minute, taint)
+		if claimed() {
+			t.Error("what a person has taken off is claimed still")
+		}
+	}, node("a"))
+}

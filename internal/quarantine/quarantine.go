@@ -28,14 +28,18 @@ type Node struct {
 	Wanted bool
 	// Exempt: a person has asked that nothing be done about it.
 	Exempt bool
-	// Tainted: it carries the taint. Ours: by this installation's hand.
-	Tainted, Ours bool
+	// Tainted: it carries the taint. Ours: by this installation's hand. Claimed: it is
+	// said to be by that, be it there or not.
+	Tainted, Ours, Claimed bool
 }
 
 // Decision is what is to be done now.
 type Decision struct {
 	// Put is the nodes to taint, Take those to take the taint off, by name.
 	Put, Take []string
+	// Disown is the nodes that are said to be tainted by this installation, and are
+	// not: what is put on next by another hand would pass for ours.
+	Disown []string
 	// Held are dead nodes that would be tainted, were there not too many.
 	Held []string
 }
@@ -70,6 +74,10 @@ func Decide(nodes []Node, brake verdict.Brake) Decision {
 		default:
 			out++
 			d.Put = append(d.Put, n.Name)
+			continue // and is claimed rightly then
+		}
+		if n.Claimed && !n.Ours && !n.Exempt {
+			d.Disown = append(d.Disown, n.Name)
 		}
 	}
 	return d

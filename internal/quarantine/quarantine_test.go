@@ -30,6 +30,7 @@ func TestWhichNodesAreTainted(t *testing.T) {
 		nodes           []Node
 		brake           verdict.Brake
 		put, take, held string
+		disown          string
 	}{
 		{name: "a dead one", nodes: []Node{dead("a"), {Name: "b", Wanted: true, Verdict: verdict.Verdict{State: verdict.Alive}}}, put: "a"},
 		{name: "not without a policy that wants it", nodes: []Node{with(dead("a"), func(n *Node) { n.Wanted = false })}},
@@ -52,6 +53,12 @@ func TestWhichNodesAreTainted(t *testing.T) {
 		{name: "on, while it is silent", nodes: []Node{tainted("a", verdict.Silent)}},
 		{name: "off, when the policy is withdrawn", nodes: []Node{with(tainted("a", verdict.Dead), func(n *Node) { n.Wanted = false })}, take: "a"},
 		{name: "another hand's stays", nodes: []Node{with(tainted("a", verdict.Alive), func(n *Node) { n.Ours = false })}},
+		{name: "what is claimed without a taint is disowned", nodes: []Node{{Name: "a", Claimed: true, Verdict: verdict.Verdict{State: verdict.Alive}}}, disown: "a"},
+		{name: "and what is claimed of another hand's taint",
+			nodes: []Node{with(tainted("a", verdict.Dead), func(n *Node) { n.Ours, n.Claimed = false, true })}, disown: "a"},
+		{name: "what is claimed rightly is not", nodes: []Node{with(tainted("a", verdict.Dead), func(n *Node) { n.Claimed = true })}},
+		{name: "nor what is about to be", nodes: []Node{with(dead("a"), func(n *Node) { n.Claimed = true })}, put: "a"},
+		{name: "nor an exempt one", nodes: []Node{with(dead("a"), func(n *Node) { n.Claimed, n.Exempt = true, true })}},
 		{name: "an exempt one stays as it is", nodes: []Node{with(tainted("a", verdict.Alive), func(n *Node) { n.Exempt = true })}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -61,6 +68,9 @@ func TestWhichNodesAreTainted(t *testing.T) {
 			}
 			if got := strings.Join(d.Take, " "); got != c.take {
 				t.Errorf("take %q, want %q", got, c.take)
+			}
+			if got := strings.Join(d.Disown, " "); got != c.disown {
+				t.Errorf("disown %q, want %q", got, c.disown)
 			}
 			if got := strings.Join(d.Held, " "); got != c.held {
 				t.Errorf("held %q, want %q", got, c.held)
