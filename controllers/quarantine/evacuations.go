@@ -39,7 +39,7 @@ func (w *Warden) Report(presence types.NamespacedName) (all []v1alpha1.Evacuatio
 			continue
 		}
 		said := v1alpha1.Evacuation{
-			Node: e.Node, TaintedAt: metav1.NewMicroTime(e.Since), Pods: int32(e.Pods()), Elsewhere: int32(e.Elsewhere()), Message: e.Message(),
+			Node: e.Node, TaintedAt: metav1.NewMicroTime(e.Since), Pods: int32(e.Pods()), Elsewhere: int32(e.Elsewhere()), Message: words(e.Message()),
 		}
 		if took, over := e.Took(w.Now()); over {
 			said.Took = &metav1.Duration{Duration: took.Round(time.Millisecond)}
@@ -132,7 +132,7 @@ func about(name string) *corev1.Node {
 	return n
 }
 
-// words are evidence, short enough for an Event.
+// words are evidence, short enough for an Event or a status.
 func words(s string) string {
 	const most = 800 // of 1024 bytes
 	if len(s) > most {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -149,6 +150,17 @@ func (w *ward) tainted(node string) bool {
 
 func node(name string) *corev1.Node { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}} }
 
+// evicted is a pod of a controller that has been told to go.
+func evicted(name, node string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: strings.Repeat("n", 63), Name: name, UID: types.UID(name), DeletionTimestamp: new(metav1.Now()), Finalizers: []string{"a/kubelet"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", UID: "db", Controller: new(true)}},
+		},
+		Spec: corev1.PodSpec{NodeName: node},
+	}
+}
+
 const taint, advise = v1alpha1.OnDeadTaint, v1alpha1.OnDeadAdvise
 
 func TestADeadNodeIsTaintedAndFreedAgain(t *testing.T) {
@@ -230,6 +242,22 @@ func TestAQuestionThatFailsIsAskedAgainSoon(t *testing.T) {
 			t.Errorf("it was asked %d times though the answer is known", w.asked-asked)
 		}
 	}, node("a"))
+}
+
+func TestWhatIsSaidOfAnEvacuationFitsIntoAStatus(t *testing.T) {
+	var objects []client.Object
+	for _, letter := range "bcd" {
+		objects = append(objects, evicted(strings.Repeat(string(letter), 253), "a"))
+	}
+	in(t, func(w *ward) {
+		for range 3 {
+			w.keep(verdict.Dead, time.Second, taint)
+		}
+		all, _ := w.Report(types.NamespacedName{Namespace: namespace, Name: string(taint)})
+		if len(all) != 1 || all[0].Pods != 3 || all[0].Message == "" || len(all[0].Message) > 1024 { // which is what the API takes
+			t.Errorf("it says %+v", all)
+		}
+	}, append(objects, node("a"))...)
 }
 
 func TestATaintThatAPersonPutsOnAfterOursStays(t *testing.T) {
