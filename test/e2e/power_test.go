@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
 // The bars of a power-off: from the moment of the fault to the status that says
@@ -34,25 +36,41 @@ func (p powered) bar() time.Duration {
 	return powerBar
 }
 
-// heardDead tells when the nodes' Presence first says that one is dead, as a watch
-// of it is told.
-func (s *scene) heardDead(t *testing.T) <-chan time.Time {
+// heard is whom the nodes' Presence said to be dead, and when.
+type heard struct {
+	at    time.Time
+	nodes []string
+}
+
+// heardDead tells whom the nodes' Presence first says to be dead, as a watch of it
+// is told.
+func (s *scene) heardDead(t *testing.T) <-chan heard {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	events, err := s.api.Watch(ctx, &v1alpha1.PresenceList{}, client.InNamespace(namespace), client.MatchingFields{"metadata.name": nodes})
 	s.must(err)
-	heard := make(chan time.Time, 1)
+	told := make(chan heard, 1)
 	go func() {
 		defer events.Stop()
 		for e := range events.ResultChan() {
-			if p, ok := e.Object.(*v1alpha1.Presence); ok && p.Status.Counts.Dead > 0 {
-				heard <- time.Now()
+			p, ok := e.Object.(*v1alpha1.Presence)
+			if !ok {
+				continue
+			}
+			h := heard{at: time.Now()}
+			for _, m := range p.Status.NotAlive {
+				if m.State == string(verdict.Dead) {
+					h.nodes = append(h.nodes, m.Name)
+				}
+			}
+			if len(h.nodes) > 0 {
+				told <- h
 				return
 			}
 		}
 	}()
-	return heard
+	return told
 }
 
 // TestPower powers nodes off, one after the other, again and again, and lists how
@@ -93,7 +111,8 @@ func TestPower(t *testing.T) {
 
 func (s *scene) powerOff(t *testing.T, round int, node string) powered {
 	p := powered{round: round, node: node, leader: s.ledFrom(t.Context(), node)}
-	dead := s.heardDead(t)
+	told := s.heardDead(t)
+	s.away = node
 	s.begin()
 	s.must(s.faults.PowerOff(t.Context(), node))
 	on := s.undo(func() {
@@ -104,15 +123,17 @@ func (s *scene) powerOff(t *testing.T, round int, node string) powered {
 		}
 	})
 	select {
-	case at := <-dead:
-		p.dead = at.Sub(s.began)
+	case h := <-told:
+		if !slices.Equal(h.nodes, []string{node}) {
+			t.Fatalf("the fault is of %s, and dead are held %v", node, h.nodes)
+		}
+		p.dead = h.at.Sub(s.began)
 	case <-t.Context().Done():
 		t.Fatal(t.Context().Err())
 	case <-time.After(time.Minute):
 		t.Fatalf("%s was not Dead within a minute", node)
 	}
 	s.line.say("DEAD 1 after %.2f s", p.dead.Seconds())
-	s.only(node)
 	on()
 	return p
 }

@@ -27,8 +27,10 @@ type scene struct {
 	name string
 	// began is when the fault was made; mended when it was taken back.
 	began, mended time.Time
-	line          line
-	before        map[string]float64
+	// away is the one node that may be held dead; empty: none may.
+	away   string
+	line   line
+	before map[string]float64
 }
 
 // scene runs one case: everything is Ready before, the fault is made and mended by
@@ -52,6 +54,7 @@ func (w *world) scene(t *testing.T, name string, f func(t *testing.T, s *scene))
 			s.line.Again = seconds(time.Since(s.mended))
 		}
 		s.nobodyOffline(started)
+		s.onlyAwayWasDead(started)
 	})
 }
 
@@ -217,6 +220,16 @@ func (s *scene) nobodyOffline(from time.Time) {
 	for name, v := range s.orphaned() {
 		if grown := v - s.before[name]; grown > 0 {
 			s.t.Errorf("%s counts %v clients that it has declared offline", name, grown)
+		}
+	}
+}
+
+// onlyAwayWasDead checks that no node was ever held dead but that which the fault is of.
+func (s *scene) onlyAwayWasDead(from time.Time) {
+	s.t.Helper()
+	for _, node := range heldDead(s.world.line.since(from)) {
+		if node != s.away {
+			s.t.Errorf("%s was held dead, and the fault is of %q", node, s.away)
 		}
 	}
 }

@@ -13,12 +13,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
 // What the timeline follows.
 const (
 	presences = "presence"
+	members   = "member" // of a Presence, one that is not alive: memberOf
 	failovers = "failover"
 	nodeReady = "node"
 	podReady  = "pod"
@@ -33,6 +36,9 @@ const (
 // subject is one line of a table that kubectl prints.
 type subject struct{ kind, name string }
 
+// memberOf names a member in the timeline.
+func memberOf(presence, member string) string { return presence + "/" + member }
+
 // row is what the line says, by column, the age left out.
 type row map[string]string
 
@@ -44,7 +50,7 @@ type change struct {
 }
 
 // timeline follows what `kubectl get presence` and `kubectl get failovers` print,
-// and beside it what plain Kubernetes knows: whether nodes and servers are ready.
+// whom a Presence's status names as not alive, and beside it what plain Kubernetes knows: whether nodes and servers are ready.
 type timeline struct {
 	w *world
 
@@ -57,7 +63,7 @@ type timeline struct {
 }
 
 func follow(ctx context.Context, w *world) *timeline {
-	l := &timeline{w: w, columns: map[string][]string{nodeReady: {"Ready"}, podReady: {"Node", "Ready", "Restarts"}}, now: map[subject]row{}}
+	l := &timeline{w: w, columns: map[string][]string{members: {"State"}, nodeReady: {"Ready"}, podReady: {"Node", "Ready", "Restarts"}}, now: map[subject]row{}}
 	go func() {
 		for pause(ctx, lookEvery) == nil {
 			l.look(ctx)
@@ -108,7 +114,7 @@ func (l *timeline) look(ctx context.Context) {
 // table asks for objects as kubectl does, as lines that the API server has made.
 func (l *timeline) table(ctx context.Context, kind, resource string, seen map[subject]row) error {
 	raw, err := l.w.kube.CoreV1().RESTClient().Get().AbsPath("/apis/rollcall.dev/v1alpha1/"+resource).
-		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(ctx)
+		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Param("includeObject", "Object").DoRaw(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,9 +132,12 @@ func (l *timeline) table(ctx context.Context, kind, resource string, seen map[su
 	l.columns[kind] = columns
 	l.mu.Unlock()
 	for _, line := range t.Rows {
-		name, err := objectName(line.Object)
-		if err != nil {
+		var o object
+		if err := json.Unmarshal(line.Object.Raw, &o); err != nil {
 			return err
+		}
+		for _, m := range o.Status.NotAlive {
+			seen[subject{members, memberOf(o.Name, m.Name)}] = row{"State": m.State}
 		}
 		r := row{}
 		for i, c := range t.ColumnDefinitions {
@@ -136,17 +145,17 @@ func (l *timeline) table(ctx context.Context, kind, resource string, seen map[su
 				r[c.Name] = fmt.Sprint(line.Cells[i])
 			}
 		}
-		seen[subject{kind, name}] = r
+		seen[subject{kind, o.Name}] = r
 	}
 	return nil
 }
 
-func objectName(o runtime.RawExtension) (string, error) {
-	var m metav1.PartialObjectMetadata
-	if err := json.Unmarshal(o.Raw, &m); err != nil {
-		return "", err
-	}
-	return m.Name, nil
+// object is what is read of an object beside its line: of a Failover, its name.
+type object struct {
+	metav1.ObjectMeta `json:"metadata"`
+	Status            struct {
+		NotAlive []v1alpha1.MemberStatus `json:"notAlive"`
+	} `json:"status"`
 }
 
 func (l *timeline) nodes(ctx context.Context, seen map[subject]row) error {
@@ -229,6 +238,18 @@ func (l *timeline) first(from time.Time, kind, name string, so func(row) bool) t
 		}
 	}
 	return time.Time{}
+}
+
+// heldDead are the nodes that were ever held dead, of changes.
+func heldDead(changes []change) []string {
+	var names []string
+	for _, c := range changes {
+		name, ok := strings.CutPrefix(c.name, memberOf(nodes, ""))
+		if c.kind == members && ok && c.row["State"] == string(verdict.Dead) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // text prints changes as kubectl would, with the time since from before each.
