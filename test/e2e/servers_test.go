@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -38,11 +37,7 @@ func stopped(t *testing.T, s *scene) {
 // looked elsewhere, where the severer runs.
 func severed(t *testing.T, s *scene) {
 	s.needFaults(t)
-	if err := s.upgrade("agent.sever.enabled=true", "--wait"); err != nil && strings.Contains(err.Error(), "additional properties 'sever' not allowed") {
-		t.Skip("SKIPPED, THIS CHART HAS NO SEVERER")
-	} else {
-		s.must(err)
-	}
+	s.must(s.upgrade("agent.sever.enabled=true", "--wait"))
 	s.must(s.policy(t.Context(), func(f *v1alpha1.FailoverPolicy) { f.Sever.Mode = v1alpha1.SeverPaced }))
 	s.must(s.people.come(t.Context(), s.home(t), mosquittoPod(patientName, patients, patientAlive)))
 	s.must(s.allReady(t.Context()))
@@ -53,6 +48,19 @@ func severed(t *testing.T, s *scene) {
 	resume := s.undo(func() { s.signal(t, victim, "CONT") })
 	s.line.say("OVERLOADED 1 after %s", seconds(s.said(presences, servers, time.Minute, row{"Overloaded": "1"})))
 	s.movedAway(victim.Name, stoppedFor)
+	// The severer says it once more when it is asked no longer.
+	s.await("the Failover to say how many connections were severed", 30*time.Second, func() (bool, error) {
+		f, err := s.failover(victim.Name)
+		if err != nil {
+			return false, err
+		}
+		d := f.Status.Severed
+		if d == nil || d.Connections == 0 {
+			return false, fmt.Errorf("%s says %+v", f.Name, d)
+		}
+		s.line.say("%d connections severed", d.Connections)
+		return true, nil
+	})
 	resume()
 	s.line.say("after it went on: HEALTHY again after %s", s.healthy(servers))
 	s.line.kubernetes("established connections stay")
