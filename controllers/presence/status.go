@@ -122,7 +122,7 @@ func calibration(p *judge.Population, set setter) {
 	switch {
 	case c.Usual == 0:
 		set(v1alpha1.ConditionCalibrating, metav1.ConditionTrue, v1alpha1.ReasonMeasuring,
-			fmt.Sprintf("How long healthy servers usually take to answer is known once they have answered for %v.", verdict.CalibrateFor))
+			fmt.Sprintf("How long healthy servers usually take to answer is known once they have taken about the same for %v.", verdict.CalibrateFor))
 	case !c.Fits(limit):
 		set(v1alpha1.ConditionCalibrating, metav1.ConditionTrue, v1alpha1.ReasonAnswerTimeTooShort,
 			fmt.Sprintf("Healthy servers usually take up to %v to answer, more than half of servers.overload.answerTime, which is %v: set it to %v.", usual, limit, c.Suggest()))

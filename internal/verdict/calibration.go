@@ -3,8 +3,8 @@ package verdict
 import "time"
 
 const (
-	// CalibrateFor is how long answers must take what they take before that counts
-	// as usual.
+	// CalibrateFor is how long answers must take about the same before that counts as
+	// usual.
 	CalibrateFor = 30 * time.Second
 	// usualApart is by how much answers must take longer, or shorter, to be
 	// something else than usual; below usualFloor they never do.
@@ -20,24 +20,28 @@ const (
 type Calibration struct {
 	// Usual is that time; zero: it isn't known yet.
 	Usual time.Duration
-	// from is since when answers take something else.
-	from time.Time
+	// from is since when answers take something else, which is candidate.
+	from      time.Time
+	candidate time.Duration
 }
 
 // Hear takes how long the slowest of the healthy servers takes to answer now;
 // zero: nobody says. next is when to come back even if nothing changes; zero: only then.
 func (c Calibration) Hear(now time.Time, answer time.Duration) (_ Calibration, next time.Time) {
-	usual := c.Usual > 0 && answer <= max(usualApart*c.Usual, usualFloor) && (answer >= c.Usual/usualApart || c.Usual <= usualFloor)
 	switch {
-	case answer <= 0, usual:
-		c.from = time.Time{}
-		return c, time.Time{}
-	case c.from.IsZero():
-		c.from = now
+	case answer <= 0, c.Usual > 0 && alike(answer, c.Usual):
+		return Calibration{Usual: c.Usual}, time.Time{}
+	case c.from.IsZero(), !alike(answer, c.candidate):
+		c.from, c.candidate = now, answer
 	case now.Sub(c.from) >= CalibrateFor:
-		return Calibration{Usual: answer}, time.Time{}
+		return Calibration{Usual: c.candidate}, time.Time{}
 	}
 	return c, c.from.Add(CalibrateFor)
+}
+
+// alike tells whether an answer takes no more and no less than is usual.
+func alike(answer, usual time.Duration) bool {
+	return answer <= max(usualApart*usual, usualFloor) && (answer >= usual/usualApart || usual <= usualFloor)
 }
 
 // Fits tells whether an answer time bears what is usual: at half of it a server
