@@ -19,8 +19,7 @@ func leaderKilled(t *testing.T, s *scene) {
 	leader, err := s.leader(t.Context())
 	s.must(err)
 	s.begin()
-	s.signal(t, victim, "STOP")
-	resume := s.undo(func() { s.signal(t, victim, "CONT") })
+	resume := s.fault(func() { s.signal(t, victim, "STOP") }, func() { s.signal(t, victim, "CONT") })
 	s.await("a Failover to be in progress", time.Minute, func() (bool, error) {
 		f, err := s.failover(victim.Name)
 		if err != nil {
@@ -66,8 +65,7 @@ func etcdLost(t *testing.T, s *scene) {
 
 	one := s.began
 	all := time.Now()
-	s.scaleEtcd(t, 0)
-	back := s.undo(func() { s.scaleEtcd(t, 3) })
+	back := s.fault(func() { s.scaleEtcd(t, 0) }, func() { s.scaleEtcd(t, 3) })
 	s.await("all members to end", 2*time.Minute, func() (bool, error) {
 		members, err := s.part(t.Context(), "etcd")
 		return err == nil && len(members) == 0, fmt.Errorf("%d are left: %w", len(members), err)
@@ -103,8 +101,7 @@ func (s *scene) scaleEtcd(t *testing.T, members int) {
 func apiStopped(t *testing.T, s *scene) {
 	s.needFaults(t)
 	s.begin()
-	s.must(s.faults.StopAPI(t.Context()))
-	resume := s.undo(func() {
+	resume := s.fault(func() { s.must(s.faults.StopAPI(t.Context())) }, func() {
 		ctx, cancel := lasting(t)
 		defer cancel()
 		if err := s.faults.ResumeAPI(ctx); err != nil {

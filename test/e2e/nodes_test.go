@@ -50,8 +50,7 @@ func (s *scene) dark(node, server string, length time.Duration, away, back func(
 	}
 	s.away = node
 	s.begin()
-	s.must(away(s.t.Context(), node))
-	mend := s.undo(func() {
+	mend := s.fault(func() { s.must(away(s.t.Context(), node)) }, func() {
 		ctx, cancel := lasting(s.t)
 		defer cancel()
 		if err := back(ctx, node); err != nil {
@@ -74,8 +73,7 @@ func lossy(t *testing.T, s *scene) {
 	victim := s.victim(t)
 	node := victim.Spec.NodeName
 	s.begin()
-	s.must(s.faults.Lose(t.Context(), node, 30))
-	heal := s.undo(func() {
+	heal := s.fault(func() { s.must(s.faults.Lose(t.Context(), node, 30)) }, func() {
 		ctx, cancel := lasting(t)
 		defer cancel()
 		if err := s.faults.Lose(ctx, node, 0); err != nil {

@@ -114,8 +114,7 @@ func (s *scene) powerOff(t *testing.T, round int, node string) powered {
 	told := s.heardDead(t)
 	s.away = node
 	s.begin()
-	s.must(s.faults.PowerOff(t.Context(), node))
-	on := s.undo(func() {
+	on := s.fault(func() { s.must(s.faults.PowerOff(t.Context(), node)) }, func() {
 		ctx, cancel := lasting(t)
 		defer cancel()
 		if err := s.faults.PowerOn(ctx, node); err != nil {

@@ -23,8 +23,7 @@ func stopped(t *testing.T, s *scene) {
 	s.needFaults(t)
 	victim := s.victim(t)
 	s.begin()
-	s.signal(t, victim, "STOP")
-	resume := s.undo(func() { s.signal(t, victim, "CONT") })
+	resume := s.fault(func() { s.signal(t, victim, "STOP") }, func() { s.signal(t, victim, "CONT") })
 	s.line.say("OVERLOADED 1 after %s", seconds(s.said(presences, servers, time.Minute, row{"Overloaded": "1"})))
 	s.movedAway(victim.Name, time.Minute)
 	s.lasts(stoppedFor)
@@ -44,8 +43,7 @@ func severed(t *testing.T, s *scene) {
 	victim := s.victim(t)
 	s.line.say("%d clients of %d on it", s.witness.on(victim.Name), s.people.count)
 	s.begin()
-	s.signal(t, victim, "STOP")
-	resume := s.undo(func() { s.signal(t, victim, "CONT") })
+	resume := s.fault(func() { s.signal(t, victim, "STOP") }, func() { s.signal(t, victim, "CONT") })
 	s.line.say("OVERLOADED 1 after %s", seconds(s.said(presences, servers, time.Minute, row{"Overloaded": "1"})))
 	s.movedAway(victim.Name, stoppedFor)
 	// The severer says it once more when it is asked no longer.
@@ -93,8 +91,9 @@ func starved(t *testing.T, s *scene) {
 	victim := s.victim(t)
 	id := container(t, victim)
 	s.begin()
-	s.must(fault.Quota(t.Context(), s.faults, victim.Spec.NodeName, id, 1000))
-	feed := s.undo(func() {
+	feed := s.fault(func() {
+		s.must(fault.Quota(t.Context(), s.faults, victim.Spec.NodeName, id, 1000))
+	}, func() {
 		ctx, cancel := lasting(t)
 		defer cancel()
 		s.must(fault.Quota(ctx, s.faults, victim.Spec.NodeName, id, 0))
@@ -152,8 +151,9 @@ func (s *scene) lasts(d time.Duration) {
 	s.must(pause(s.t.Context(), d-time.Since(s.began)))
 }
 
-// undo mends the fault once: when it is called, or when the case ends early.
-func (s *scene) undo(mend func()) func() {
+// fault makes a fault, and returns what mends it, which is done once: when it is
+// called, or when the case ends early, be it that the fault is half made.
+func (s *scene) fault(do, mend func()) func() {
 	done := false
 	once := func() {
 		if !done {
@@ -163,6 +163,7 @@ func (s *scene) undo(mend func()) func() {
 		}
 	}
 	s.t.Cleanup(once)
+	do()
 	return once
 }
 
