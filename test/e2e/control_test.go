@@ -63,7 +63,6 @@ func etcdLost(t *testing.T, s *scene) {
 	s.never(servers, "Dead")
 	s.line.say("one member: back after %s", seconds(time.Since(s.began)))
 
-	one := s.began
 	all := time.Now()
 	back := s.fault(func() { s.scaleEtcd(t, 0) }, func() { s.scaleEtcd(t, 3) })
 	s.await("all members to end", 2*time.Minute, func() (bool, error) {
@@ -82,7 +81,6 @@ func etcdLost(t *testing.T, s *scene) {
 		return err == nil, err
 	})
 	s.line.say("a controller led again %s after they were wanted again", seconds(time.Since(s.mended)))
-	s.began = one
 	s.noFailover()
 	s.line.kubernetes("-")
 }

@@ -263,8 +263,8 @@ func (w *world) nodes(t *testing.T) []corev1.Node {
 	return nodes
 }
 
-// victim is a server that is not on the clients' node, and where it can be had
-// neither with the leader nor, so that a fault of it is a fault of one server.
+// victim is a server that is not on the clients' node. What else is on its node, the
+// leader perhaps, a fault of that node meets too.
 func (w *world) victim(t *testing.T) *corev1.Pod {
 	t.Helper()
 	servers, err := w.part(t.Context(), "server")
