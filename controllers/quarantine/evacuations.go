@@ -87,13 +87,16 @@ func (w *Warden) count(t *lead.Tenure, r *judge.Result, wanted map[string]*v1alp
 		w.Logger.Warn("Pods could not be read", "err", err)
 		return
 	}
-	kept := keptPods(pods.Items)
+	all := make([]*quarantine.Evacuation, 0, len(w.evacuations))
+	for _, e := range w.evacuations {
+		all = append(all, e.Evacuation)
+	}
+	quarantine.Observe(now, all, keptPods(pods.Items))
 	for _, e := range w.evacuations {
 		first := e.seen.IsZero()
 		if first {
 			e.seen = now
 		}
-		e.Observe(now, kept)
 		took, over := e.Took(now)
 		switch {
 		case !over || e.told:

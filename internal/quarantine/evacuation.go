@@ -1,7 +1,9 @@
 package quarantine
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -47,30 +49,48 @@ func NewEvacuation(node string, since time.Time) *Evacuation {
 	return &Evacuation{Node: node, Since: since, evicted: map[string]Pod{}}
 }
 
-// Observe looks at all pods. A pod that was told to go is elsewhere when its
-// controller has another that is Ready on another node, and was made since.
-func (e *Evacuation) Observe(now time.Time, pods []Pod) {
+// Observe looks at all pods, for all evacuations that are under way. A pod that was
+// told to go is elsewhere when its controller has another that is Ready on another
+// node, and was made since. Each such pod stands for one, of the node that was
+// tainted first; and it goes on to when it is told to go itself, for then another
+// is waited for in its own place.
+func Observe(now time.Time, all []*Evacuation, pods []Pod) {
+	instead := map[string][]Pod{} // by owner
 	for _, p := range pods {
-		if p.Node == e.Node && p.Terminating {
-			e.evicted[p.UID] = p
+		if p.Ready && !p.Terminating {
+			instead[p.Owner] = append(instead[p.Owner], p)
 		}
 	}
-	instead := map[string]int{}
-	for _, p := range pods {
-		if p.Node != e.Node && p.Ready && !p.Terminating && !p.Created.Before(e.Since.Truncate(time.Second)) {
-			instead[p.Owner]++
+	for _, e := range all {
+		for _, p := range pods {
+			if p.Node == e.Node && p.Terminating {
+				e.evicted[p.UID] = p
+			}
+		}
+		for _, p := range e.evicted {
+			instead[p.Owner] = append(instead[p.Owner], p)
 		}
 	}
-	left := make([]Pod, 0, len(e.evicted))
-	for _, p := range e.evicted {
-		left = append(left, p)
+	for _, made := range instead {
+		slices.SortFunc(made, func(a, b Pod) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.UID, b.UID)) })
 	}
-	slices.SortFunc(left, func(a, b Pod) int { return strings.Compare(a.Name, b.Name) })
+	oldest := func(a, b *Evacuation) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Node, b.Node)) }
+	for _, e := range slices.SortedFunc(slices.Values(all), oldest) {
+		e.tally(now, instead)
+	}
+}
+
+// tally takes the pods that stand for those of this node.
+func (e *Evacuation) tally(now time.Time, instead map[string][]Pod) {
+	left := slices.SortedFunc(maps.Values(e.evicted), func(a, b Pod) int { return strings.Compare(a.Name, b.Name) })
 	elsewhere := 0
 	e.waiting = e.waiting[:0]
 	for _, p := range left {
-		if instead[p.Owner] > 0 {
-			instead[p.Owner]--
+		i := slices.IndexFunc(instead[p.Owner], func(other Pod) bool {
+			return other.Node != e.Node && !other.Created.Before(e.Since.Truncate(time.Second))
+		})
+		if i >= 0 {
+			instead[p.Owner] = slices.Delete(instead[p.Owner], i, i+1)
 			elsewhere++
 			continue
 		}

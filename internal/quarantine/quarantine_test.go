@@ -141,7 +141,9 @@ func TestHowLongPodsTookToBeElsewhere(t *testing.T) {
 	}
 	old := at(-3600)
 	e := NewEvacuation("n1", began)
-	see := func(s float64, pods ...Pod) { e.Observe(at(s), append(pods, web("other", "n2", old, true, false))) }
+	see := func(s float64, pods ...Pod) {
+		Observe(at(s), []*Evacuation{e}, append(pods, web("other", "n2", old, true, false)))
+	}
 
 	see(0.1, web("a", "n1", old, true, false), web("b", "n1", old, true, false))
 	if e.Pods() != 0 {
@@ -169,5 +171,47 @@ func TestHowLongPodsTookToBeElsewhere(t *testing.T) {
 	see(10, db, web("c", "n2", at(1), true, false), web("d", "n3", at(1), true, false))
 	if _, all := e.Took(at(10)); all || !strings.Contains(e.Message(), "im/db-0 (StatefulSet)") || !strings.Contains(e.Message(), "out-of-service") {
 		t.Errorf("a StatefulSet's pod is not waited for: %q", e.Message())
+	}
+}
+
+func TestAPodStandsForOneOfAnotherNode(t *testing.T) {
+	began := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	at := func(s int) time.Time { return began.Add(time.Duration(s) * time.Second) }
+	web := func(uid, node string, created int, ready bool) Pod {
+		return Pod{UID: uid, Name: "im/" + uid, Owner: "rs", OwnerKind: "ReplicaSet", Node: node, Ready: ready, Terminating: !ready, Created: at(created)}
+	}
+	one, two := NewEvacuation("n1", at(0)), NewEvacuation("n2", at(0))
+	see := func(s int, what string, of1, of2 int, pods ...Pod) {
+		t.Helper()
+		Observe(at(s), []*Evacuation{two, one}, pods)
+		if one.Elsewhere() != of1 || two.Elsewhere() != of2 {
+			t.Errorf("%s: %d and %d are elsewhere, want %d and %d", what, one.Elsewhere(), two.Elsewhere(), of1, of2)
+		}
+	}
+	a, b := web("a", "n1", -60, false), web("b", "n2", -60, false)
+	c, d, e := web("c", "n3", 2, true), web("d", "n4", 3, true), web("e", "n4", 9, true)
+	see(1, "two nodes are tainted", 0, 0, a, b)
+	see(3, "one pod is made for both", 1, 0, a, b, c)
+	if _, all := two.Took(at(3)); all || two.Message() != "Not yet elsewhere: im/b (ReplicaSet)." {
+		t.Errorf("of the other is said: %q", two.Message())
+	}
+	see(4, "and another", 1, 1, a, b, c, d)
+
+	// The node of the first of them is tainted, too.
+	three := NewEvacuation("n3", at(8))
+	c.Ready, c.Terminating = false, true
+	for _, s := range []struct {
+		what      string
+		pods      []Pod
+		elsewhere int
+	}{
+		{"it is told to go", []Pod{a, b, c, d}, 0},
+		{"it is made anew", []Pod{a, b, c, d, e}, 1},
+		{"it is gone", []Pod{d, e}, 1},
+	} {
+		Observe(at(10), []*Evacuation{three, two, one}, s.pods)
+		if one.Elsewhere() != 1 || two.Elsewhere() != 1 || three.Elsewhere() != s.elsewhere {
+			t.Errorf("%s: %d, %d and %d are elsewhere, want 1, 1 and %d", s.what, one.Elsewhere(), two.Elsewhere(), three.Elsewhere(), s.elsewhere)
+		}
 	}
 }
