@@ -49,7 +49,7 @@ func (c *Controllers) makeReconcilers() error {
 	}
 	c.warden = &quarantine.Warden{
 		Client: api, Live: c.manager.GetAPIReader(), Installation: c.cfg.Namespace, Recorder: recorder, Once: c.once,
-		Logger: c.cfg.Logger, Now: c.book.Now,
+		Logger: c.cfg.Logger, Now: c.book.Now, Touch: c.book.Touch,
 	}
 	c.presence = &presence.Reconciler{
 		Client: api, Seat: c.seat, Last: c.judge.Last, Kick: c.presences.kick, Evacuations: c.warden.Report, Recorder: recorder,

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/mqtt"
 	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/server/session"
 )
 
 const (
@@ -62,7 +63,21 @@ func (s *Server) others() []store.Target {
 }
 
 // connected is how many clients there are with a connection.
-func (s *Server) connected() int { return len(s.movable(true)) }
+func (s *Server) connected() int {
+	n := 0
+	s.table.Each(func(v session.View[peer]) bool {
+		if canBeTold(v) {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+// canBeTold tells whether a client has a connection, and is not on its way yet.
+func canBeTold(v session.View[peer]) bool {
+	return v.Link != nil && !v.Class.Probe && !v.Link.leaving.Load()
+}
 
 // ends is what a newcomer is told while the server is about to end.
 func (s *Server) ends() *refusal {

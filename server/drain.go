@@ -300,8 +300,8 @@ func (s *Server) refuges(m move) []wire.ServerHint {
 func (s *Server) movable(everyone bool) []candidate {
 	var l []candidate
 	s.table.Each(func(v session.View[peer]) bool {
-		if p := v.Link; p != nil && !v.Class.Probe && !p.leaving.Load() && (everyone || p.presence.Kind == Clients) {
-			l = append(l, candidate{p, v.Class, v.Client})
+		if canBeTold(v) && (everyone || v.Link.presence.Kind == Clients) {
+			l = append(l, candidate{v.Link, v.Class, v.Client})
 		}
 		return true
 	})

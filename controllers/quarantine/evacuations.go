@@ -16,9 +16,12 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/quarantine"
 )
 
-// countEvery is the shortest time between two looks at all pods, while a node is
-// being evacuated.
-const countEvery = 200 * time.Millisecond
+const (
+	// countEvery is the shortest time between two looks at all pods, while a node is
+	// being evacuated, and countSeldom where all have been that are tainted.
+	countEvery  = 200 * time.Millisecond
+	countSeldom = 10 * time.Second
+)
 
 // evacuation of one node, for the sake of a Presence.
 type evacuation struct {
@@ -78,7 +81,7 @@ func (w *Warden) count(t *lead.Tenure, r *judge.Result, wanted map[string]*v1alp
 		}
 	}
 	now := w.Now()
-	if len(w.evacuations) == 0 || now.Sub(w.counted) < countEvery {
+	if len(w.evacuations) == 0 || !w.due(now) {
 		return
 	}
 	w.counted = now
@@ -108,6 +111,29 @@ func (w *Warden) count(t *lead.Tenure, r *judge.Result, wanted map[string]*v1alp
 			w.Logger.Info("Pods of a tainted node are elsewhere", "node", e.Node, "pods", e.Pods(), "took", took)
 		}
 	}
+}
+
+// due tells whether it is time to look at all pods, and if not has that done when it
+// is, where somebody waits for it. The caller holds mu.
+func (w *Warden) due(now time.Time) bool {
+	waits := false
+	for _, e := range w.evacuations {
+		waits = waits || !e.told
+	}
+	if !waits {
+		return now.Sub(w.counted) >= countSeldom
+	}
+	rest := countEvery - now.Sub(w.counted)
+	if rest > 0 && !w.again {
+		w.again = true
+		time.AfterFunc(rest, func() {
+			w.mu.Lock()
+			w.again = false
+			w.mu.Unlock()
+			w.Touch()
+		})
+	}
+	return rest <= 0
 }
 
 // keptPods are those that a controller keeps, and that could run elsewhere.

@@ -42,6 +42,8 @@ type Warden struct {
 	Once         *retry.Once
 	Logger       *slog.Logger
 	Now          func() time.Time
+	// Touch has everything looked at again soon. It must not block.
+	Touch func()
 
 	may permission
 
@@ -54,6 +56,7 @@ type Warden struct {
 	term        int64
 	evacuations map[string]*evacuation // by node
 	counted     time.Time              // when pods were last looked at
+	again       bool                   // the next look is arranged
 }
 
 // Keep compares what is with what should be, and brings about what differs. It

@@ -51,11 +51,15 @@ func in(t *testing.T, play func(*ward), objects ...client.Object) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &ward{t: t, tenure: &lead.Tenure{Leadership: &store.Leadership{}, Context: t.Context()}}
 		api := fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
-			Create: func(ctx context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
 				w.mu.Lock()
 				defer w.mu.Unlock()
+				question, ok := o.(*authorizationv1.SelfSubjectAccessReview)
+				if !ok {
+					return c.Create(ctx, o, options...)
+				}
 				w.asked++
-				o.(*authorizationv1.SelfSubjectAccessReview).Status.Allowed = !w.refuses
+				question.Status.Allowed = !w.refuses
 				return w.answer()
 			},
 			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, options ...client.PatchOption) error {
@@ -69,7 +73,9 @@ func in(t *testing.T, play func(*ward), objects ...client.Object) {
 			List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, options ...client.ListOption) error {
 				w.mu.Lock()
 				defer w.mu.Unlock()
-				w.listed++
+				if _, pods := l.(*corev1.PodList); pods {
+					w.listed++
+				}
 				return c.List(ctx, l, options...)
 			},
 		}).Build()
@@ -85,7 +91,7 @@ func in(t *testing.T, play func(*ward), objects ...client.Object) {
 			w.touched++
 		}
 		w.Warden = &Warden{
-			Client: api, Live: api, Installation: namespace, Recorder: events.NewFakeRecorder(100), Logger: logger, Now: time.Now,
+			Client: api, Live: api, Installation: namespace, Recorder: events.NewFakeRecorder(100), Logger: logger, Now: time.Now, Touch: touch,
 			Once: &retry.Once{Retry: retrier, Logger: logger, Now: time.Now, Go: background.Go, Done: touch},
 		}
 		play(w)
@@ -258,6 +264,41 @@ func TestWhatIsSaidOfAnEvacuationFitsIntoAStatus(t *testing.T) {
 			t.Errorf("it says %+v", all)
 		}
 	}, append(objects, node("a"))...)
+}
+
+func TestPodsAreLookedAtWhileTheyAreWaitedFor(t *testing.T) {
+	in(t, func(w *ward) {
+		w.keep(verdict.Dead, time.Second, taint) // asks
+		w.keep(verdict.Dead, 5*time.Second, taint)
+		w.keep(verdict.Dead, 0, taint)
+		if w.touched = 0; w.listed != 1 {
+			t.Fatalf("pods were looked at %d times", w.listed)
+		}
+		w.keep(verdict.Dead, 0, taint)
+		w.keep(verdict.Dead, countEvery, taint)
+		if w.listed != 1 || w.touched != 1 {
+			t.Errorf("a look that came too soon is made up for: %d looks, touched %d times", w.listed, w.touched)
+		}
+
+		made := evicted("made", "b")
+		made.DeletionTimestamp, made.Finalizers, made.CreationTimestamp = nil, nil, metav1.Now()
+		made.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		if err := w.Client.Create(t.Context(), made); err != nil {
+			t.Fatal(err)
+		}
+		w.keep(verdict.Dead, countEvery, taint)
+		if all, _ := w.Report(types.NamespacedName{Namespace: namespace, Name: string(taint)}); len(all) != 1 || all[0].Took == nil {
+			t.Fatalf("the pod is elsewhere: %+v", all)
+		}
+		before := w.listed
+		w.touched = 0
+		for range 24 {
+			w.keep(verdict.Dead, countSeldom/8, taint)
+		}
+		if n := w.listed - before; n != 3 && n != 2 || w.touched != 0 {
+			t.Errorf("nobody is waited for in %v: %d looks, touched %d times", 3*countSeldom, n, w.touched)
+		}
+	}, node("a"), evicted("db", "a"))
 }
 
 func TestATaintThatAPersonPutsOnAfterOursStays(t *testing.T) {

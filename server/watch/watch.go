@@ -1,9 +1,9 @@
 // Package watch tells subscribers who is here: for each Presence that somebody
 // watches, one watch of the store, however many subscribers there are. A
 // subscriber is told who is online, listed from the store for it alone, and then
-// every change since that listing, from a log that all share. So memory grows
-// with changes that somebody has still to be told, and is bounded, but not with
-// clients.
+// every change since that listing, from a log of the last changes that all share.
+// So memory is bounded for each Presence that is watched (Config.Log), and does not
+// grow with clients.
 //
 // It knows neither MQTT nor who may watch: a Sink is where messages go.
 package watch
