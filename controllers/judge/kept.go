@@ -60,7 +60,7 @@ func (j *Judge) standIns(r *Result, p Pod, spec *v1alpha1.ServersSpec, agents []
 		candidates = append(candidates, verdict.Candidate{Observer: verdict.Observer{Name: name, Zone: zone, Node: node}})
 	}
 	for name, s := range r.Servers {
-		if s.Live && s.Record.Observes != 0 && name != p.Name {
+		if s.Live && s.Record.Observes != 0 && name != p.Name && !s.Record.Leaving && !j.lastState(name).Bad() {
 			add(store.ServerObserver(name), s.Record.Node, s.Record.Zone, s.Record.Observes)
 		}
 	}
