@@ -5,8 +5,9 @@
 // What decides is pure and lives in internal/verdict and internal/plan. Each
 // package here has one concern: evidence (what is known), judge (when to
 // judge), failover (carrying a decision out), gate (labels, and letting servers
-// in again), kept (what a successor must find in the store), presence (statuses), orphans (clients of lost servers), explain and
-// sessions (answers to people), defaults, lead and retry.
+// in again), quarantine (taints of dead nodes), kept (what a successor must find
+// in the store), presence (statuses), orphans (clients of lost servers), explain
+// and sessions (answers to people), defaults, lead and retry.
 package controllers
 
 import (

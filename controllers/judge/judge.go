@@ -34,7 +34,7 @@ const (
 	Warmup = 2 * time.Second
 )
 
-// Config of a Judge; every field but Apart is needed.
+// Config of a Judge; every field but Apart and StandIn is needed.
 type Config struct {
 	Book *evidence.Book
 	// Cache of Presences, Pods and Nodes; it must be synced when Run begins.
@@ -62,7 +62,7 @@ type Config struct {
 func (c Config) validate() error {
 	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.Away == nil || c.Leading == nil || c.Now == nil ||
 		c.Logger == nil || c.Registerer == nil || c.Publish == nil {
-		return errors.New("judge: every field of Config but Apart is needed")
+		return errors.New("judge: every field of Config but Apart and StandIn is needed")
 	}
 	return nil
 }
