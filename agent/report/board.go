@@ -16,12 +16,12 @@ import (
 type Board struct {
 	changed chan struct{} // cap 1
 
-	mu           sync.Mutex
-	health       int
+	mu     sync.Mutex
+	health int
+	// observations are as they were when they last were news. That is what is
+	// reported, so that whoever writes them only compares.
 	observations map[string]wire.Observation
 	suspicions   map[string]wire.Suspicion
-	// told is what each observation was when it was last news.
-	told map[string]wire.Observation
 	// about are the servers of which something has changed since Take.
 	about map[string]bool
 	// news: something has changed since Take.
@@ -34,7 +34,6 @@ func NewBoard() *Board {
 		changed:      make(chan struct{}, 1),
 		observations: map[string]wire.Observation{},
 		suspicions:   map[string]wire.Suspicion{},
-		told:         map[string]wire.Observation{},
 		about:        map[string]bool{},
 	}
 }
@@ -44,12 +43,10 @@ func NewBoard() *Board {
 func (b *Board) Observe(server string, limit time.Duration, o wire.Observation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old, known := b.told[server]
-	b.observations[server] = o
-	if known && !differ(old, o, limit) {
+	if old, known := b.observations[server]; known && !differ(old, o, limit) {
 		return
 	}
-	b.told[server] = o
+	b.observations[server] = o
 	b.about[server] = true
 	b.tell()
 }
@@ -60,7 +57,6 @@ func (b *Board) Forget(server string) {
 	defer b.mu.Unlock()
 	if _, known := b.observations[server]; known {
 		delete(b.observations, server)
-		delete(b.told, server)
 		b.tell()
 	}
 }
@@ -131,13 +127,20 @@ func (b *Board) Take(r *wire.Report) (about map[string]bool, ok bool) {
 	return about, true
 }
 
-// differ tells whether an observation says something new: not when times have
-// only moved within their bands. But whoever was told to answer late (in more than
-// half the limit: it is sent nobody then) does so no more when it takes half of that.
+// differ tells whether an observation says something new: not when times have only
+// moved. But an answer that takes half the limit is news (the server is sent nobody
+// then), and so is a queue that is later than the limit; and that it is over is, when
+// it takes half of that.
 func differ(a, b wire.Observation, limit time.Duration) bool {
-	over := func(o wire.Observation) bool { return o.QueueDelay >= limit.Microseconds() }
-	if a.Answer >= limit.Microseconds()/2 && b.Answer < limit.Microseconds()/4 {
-		return true
+	l := limit.Microseconds()
+	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation ||
+		crosses(a.Answer, b.Answer, l/2) || crosses(a.QueueDelay, b.QueueDelay, l)
+}
+
+// crosses tells whether a time that was told rises to a limit, or falls far below it.
+func crosses(told, now, limit int64) bool {
+	if told >= limit {
+		return now < limit/2
 	}
-	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation || over(a) != over(b)
+	return now >= limit
 }

@@ -21,7 +21,8 @@ func TestBoardTellsOfChangesAndOfNothingElse(t *testing.T) {
 		want   bool
 	}{
 		"the same again":               {func(b *Board) { b.Observe("s", limit, base) }, false},
-		"another answer time":          {func(b *Board) { b.Observe("s", limit, with(func(o *wire.Observation) { o.Answer = 400_000 })) }, false},
+		"another answer time":          {func(b *Board) { b.Observe("s", limit, with(func(o *wire.Observation) { o.Answer = 249_999 })) }, false},
+		"an answer in half the limit":  {func(b *Board) { b.Observe("s", limit, with(func(o *wire.Observation) { o.Answer = 250_000 })) }, true},
 		"another queue delay":          {func(b *Board) { b.Observe("s", limit, with(func(o *wire.Observation) { o.QueueDelay = 499_999 })) }, false},
 		"a queue delay over the limit": {func(b *Board) { b.Observe("s", limit, with(func(o *wire.Observation) { o.QueueDelay = 500_000 })) }, true},
 		"another band":                 {func(b *Board) { b.Observe("s", limit, with(func(o *wire.Observation) { o.Band = wire.BandHung })) }, true},
@@ -74,6 +75,24 @@ func TestThatAServerAnswersInTimeAgainIsNews(t *testing.T) {
 		}
 	}
 	if want := []int64{900, 600_000, 260_000, 120_000}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+}
+
+// A server that was told to be late is suspect until the contrary is told, and what
+// is told is what was news: a value in between must not hide the next.
+func TestThatAQueueIsShortAgainIsNews(t *testing.T) {
+	b := NewBoard()
+	var told []int64
+	for _, delay := range []int64{900, 745_000, 400_000, 300_000, 510_000, 249_000, 100, 499_000, 500_000} {
+		b.Observe("s", 500*time.Millisecond, wire.Observation{Band: wire.BandOK, QueueDelay: delay})
+		b.SetHealth(int(delay % 2)) // something else is news now and then
+		var r wire.Report
+		if _, ok := b.Take(&r); ok {
+			told = append(told, r.Observations["s"].QueueDelay)
+		}
+	}
+	if want := []int64{900, 745_000, 249_000, 500_000}; !slices.Equal(told, want) {
 		t.Errorf("told %v, want %v", told, want)
 	}
 }

@@ -370,11 +370,13 @@ func (p *prober) judge(now time.Time) {
 	if j.Band == "" {
 		return
 	}
-	over := func(d time.Duration) bool { return d >= p.limits.AnswerTime }
-	t := &p.told
+	// crosses is that of agent/report.
+	crosses := func(told, now, limit time.Duration) bool {
+		return told < limit && now >= limit || told >= limit && now < limit/2
+	}
+	t, limit := &p.told, p.limits.AnswerTime
 	median := p.evidence.Median(max(p.limits.Window, time.Second), now)
-	quick := t.answer >= p.limits.AnswerTime/2 && median < p.limits.AnswerTime/4
-	if t.band == j.Band && t.life == p.life && over(t.queueDelay) == over(p.delay) && !quick {
+	if t.band == j.Band && t.life == p.life && !crosses(t.answer, median, limit/2) && !crosses(t.queueDelay, p.delay, limit) {
 		return
 	}
 	*t = seen{server: p.server.id, slot: p.slot, band: j.Band, life: p.life, queueDelay: p.delay, detail: j.Detail}

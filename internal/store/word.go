@@ -20,23 +20,14 @@ type word struct {
 	answer, queueDelay   int64
 }
 
-// floor, in microseconds: below it, times are as good as equal.
-const floor = 50_000
-
-// differs tells whether w has to be written where old stands.
+// differs tells whether w has to be written where old stands. How much of a change
+// is worth it has been decided by who says it: an agent repeats what it said last.
 func (w word) differs(old word) bool {
 	return w.said != old.said || !w.since.Equal(old.since) ||
 		w.node != old.node || w.zone != old.zone ||
 		w.address != old.address || w.incarnation != old.incarnation ||
 		w.unwell != old.unwell ||
-		doubled(w.answer, old.answer) || doubled(w.queueDelay, old.queueDelay)
-}
-
-// doubled tells whether one of two times is at least twice the other, where that
-// matters. Comparing with what was last written, it does not flutter at a bound.
-func doubled(a, b int64) bool {
-	a, b = max(a, floor), max(b, floor)
-	return a >= 2*b || b >= 2*a
+		w.answer != old.answer || w.queueDelay != old.queueDelay
 }
 
 // wordsOf takes a report apart, by keys in etcd.
