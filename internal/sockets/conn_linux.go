@@ -214,6 +214,13 @@ func Do(ns *os.File, f func() error) error {
 		// Never unlocked: the thread ends with this goroutine, and nobody else
 		// ever runs in the wrong namespace.
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// But the process's first thread never ends, and would keep the namespace;
+			// /proc/self would be there, too. While it is held another one is taken.
+			done <- Do(ns, f)
+			runtime.UnlockOSThread()
+			return
+		}
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			if errors.Is(err, unix.EPERM) {
 				err = ErrNotPermitted

@@ -8,15 +8,41 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rollcall-dev/rollcall/internal/sockets"
 	"github.com/rollcall-dev/rollcall/internal/sockets/namespacetest"
 )
 
-func TestMain(m *testing.M) { namespacetest.Main(m) }
+// errFirstThread is what becomes of Do where it could take the process's first thread.
+var errFirstThread error
+
+func TestMain(m *testing.M) {
+	errFirstThread = doFromFirstThread()
+	namespacetest.Main(m)
+}
+
+// doFromFirstThread is called at first, when main is on that thread still; with one
+// processor, whom it waits for goes on there.
+func doFromFirstThread() error {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	ns, err := sockets.OpenNamespace("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return sockets.Do(ns, func() error {
+		if unix.Gettid() == unix.Getpid() {
+			return errors.New("it is taken to another namespace")
+		}
+		return nil
+	})
+}
 
 // patience is how long a condition is waited for, on a busy machine.
 const patience = 30 * time.Second
@@ -260,9 +286,19 @@ func TestANamespaceIsFoundByItsAddresses(t *testing.T) {
 	}
 }
 
+// The first thread of a process never ends, and /proc/self is where that is.
+func TestTheFirstThreadOfTheProcessStaysWhereItIs(t *testing.T) {
+	if errors.Is(errFirstThread, sockets.ErrNotPermitted) {
+		t.Skip(errFirstThread)
+	}
+	if errFirstThread != nil {
+		t.Error(errFirstThread)
+	}
+}
+
 func TestTheCallersOwnNamespaceIsNeverFound(t *testing.T) {
 	dir := t.TempDir()
-	own, err := sockets.OpenNamespace("/proc/self/ns/net")
+	own, err := sockets.OpenNamespace("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}

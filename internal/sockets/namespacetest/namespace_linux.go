@@ -132,7 +132,12 @@ func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		done <- f()
+		if unix.Gettid() != unix.Getpid() {
+			done <- f()
+			return
+		}
+		done <- onThread(f) // the first thread of a process is never thrown away
+		runtime.UnlockOSThread()
 	}()
 	return <-done
 }
