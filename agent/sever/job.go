@@ -35,6 +35,10 @@ const (
 	within = 5 * time.Second
 )
 
+// errOver is why a job ends whose Failover asks no more; another may go on with one
+// that ends because the severer does.
+var errOver = errors.New("the Failover is over")
+
 // refusal is why nothing is done, with one of the API's reasons of Severing.
 type refusal struct{ reason, message string }
 
@@ -51,7 +55,7 @@ type job struct {
 	s    *Severer
 	log  *slog.Logger
 	uid  types.UID
-	stop context.CancelFunc
+	stop func()
 	wake chan struct{} // cap 1
 
 	mu    sync.Mutex
@@ -74,9 +78,9 @@ type job struct {
 
 // newJob begins to work on a Failover. The caller holds s.mu.
 func (s *Severer) newJob(fo *v1alpha1.Failover) *job {
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancelCause(s.ctx)
 	j := &job{
-		s: s, uid: fo.UID, stop: cancel, wake: make(chan struct{}, 1), fo: fo, asked: s.unfinished(fo),
+		s: s, uid: fo.UID, stop: func() { cancel(errOver) }, wake: make(chan struct{}, 1), fo: fo, asked: s.unfinished(fo),
 		log:      s.cfg.Logger.With("failover", fo.Namespace+"/"+fo.Name, "server", fo.Namespace+"/"+fo.Spec.Server),
 		reporter: newReporter(s.cluster, s.cfg.Node, fo),
 	}
@@ -108,7 +112,7 @@ func (j *job) follow(fo *v1alpha1.Failover, order *v1alpha1.SeverOrder, now time
 	}
 }
 
-// run works until ctx ends, and says so then.
+// run works until ctx ends, and says so then where that is for good.
 func (j *job) run(ctx context.Context) {
 	var reports sync.WaitGroup
 	reports.Go(func() { j.reporter.run(ctx, j.log) })
@@ -126,7 +130,8 @@ func (j *job) run(ctx context.Context) {
 	j.mu.Lock()
 	fo := j.fo
 	j.mu.Unlock()
-	if n := int(j.reporter.finish(context.WithoutCancel(ctx), j.asked, j.log)); n > 0 {
+	over := errors.Is(context.Cause(ctx), errOver)
+	if n := int(j.reporter.finish(context.WithoutCancel(ctx), j.asked, over, j.log)); n > 0 && over {
 		j.log.Info("Severing ended", "connections", n)
 		j.s.cluster.ended(fo, n)
 	}

@@ -25,6 +25,7 @@ import (
 type scene struct {
 	t       *testing.T
 	severer *Severer
+	stop    func()
 	fo      *v1alpha1.Failover
 
 	slow time.Duration // what it takes to look at the cluster
@@ -120,6 +121,13 @@ func newScene(t *testing.T, clients int) *scene {
 	for i := range clients {
 		s.connect("10.0.0.1:1883", fmt.Sprintf("10.1.%d.%d:40000", i/250, i%250))
 	}
+	s.begins()
+	return s
+}
+
+// begins starts a severer.
+func (s *scene) begins() {
+	s.t.Helper()
 	var err error
 	s.severer, err = newSeverer(Config{Node: "here", Namespace: "rollcall", Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()},
 		playedCluster{s}, func(context.Context, []netip.Addr) (namespace, error) {
@@ -129,10 +137,10 @@ func newScene(t *testing.T, clients int) *scene {
 			return playedNamespace{s}, nil
 		})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	t.Cleanup(s.severer.begin(t.Context()))
-	return s
+	s.stop = s.severer.begin(s.t.Context())
+	s.t.Cleanup(s.stop)
 }
 
 func (s *scene) connect(local, remote string) {
@@ -318,6 +326,30 @@ func TestASevererThatBeginsAnewGivesNoSecondFirstWave(t *testing.T) {
 		defer s.mu.Unlock()
 		if int(s.severed.Connections) != 40+len(s.ended) {
 			t.Errorf("it reports %+v", s.severed)
+		}
+	})
+}
+
+func TestASevererThatIsRestartedGoesOnWithWhatWasDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 500)
+		s.shows()
+		s.goes(50, 0, 2*time.Second)
+		s.stop()
+		before := s.count()
+		if s.last().reason != v1alpha1.ReasonSevering || s.told != 0 || before == 0 || int(s.severed.Connections) != before {
+			t.Errorf("when it is stopped it has ended %d, says %+v of %+v, and tells of %d", before, s.last(), s.severed, s.told)
+		}
+		s.fo.Status.Severed = s.severed.DeepCopy()
+		meta.SetStatusCondition(&s.fo.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionSevering, Status: s.last().status, Reason: s.last().reason})
+		s.begins()
+		s.shows()
+		s.goes(50, 0, 2*time.Second)
+		s.process(metav1.ConditionFalse)
+		s.shows()
+		synctest.Wait()
+		if all := s.count(); s.last().reason != v1alpha1.ReasonSeveringEnded || all <= before || s.told != all {
+			t.Errorf("in the end %d are ended, and %d before it began anew; it says %+v, and tells of %d", all, before, s.last(), s.told)
 		}
 	})
 }

@@ -111,10 +111,10 @@ func (r *reporter) write(ctx context.Context) error {
 }
 
 // finish says the last word, where severing was ever asked for, and returns how
-// many were ended in all.
-func (r *reporter) finish(ctx context.Context, asked bool, log *slog.Logger) int32 {
+// many were ended in all. Where it is not over, another goes on from what it says.
+func (r *reporter) finish(ctx context.Context, asked, over bool, log *slog.Logger) int32 {
 	r.mu.Lock()
-	if r.now.reason == "" || r.now.status == metav1.ConditionTrue || r.now.reason == v1alpha1.ReasonNoneLeft {
+	if over && (r.now.reason == "" || r.now.status == metav1.ConditionTrue || r.now.reason == v1alpha1.ReasonNoneLeft) {
 		r.now.saying = saying{metav1.ConditionFalse, v1alpha1.ReasonSeveringEnded, "It is not asked for any more."}
 	}
 	n := r.now.Connections
