@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -191,6 +192,9 @@ func (j *job) look(ctx context.Context, fo *v1alpha1.Failover, order *v1alpha1.S
 	t, err := j.s.cluster.target(ctx, types.NamespacedName{Namespace: fo.Namespace, Name: fo.Spec.Server}, order)
 	if err != nil {
 		return false, err
+	}
+	if j.ns != nil && !slices.Equal(t.addresses, j.target.addresses) {
+		j.leave() // its sandbox was made anew, and the network namespace with it
 	}
 	if j.ns == nil {
 		ns, err := j.s.enter(ctx, t.addresses)

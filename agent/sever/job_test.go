@@ -28,7 +28,8 @@ type scene struct {
 	stop    func()
 	fo      *v1alpha1.Failover
 
-	slow time.Duration // what it takes to look at the cluster
+	slow    time.Duration // what it takes to look at the cluster
+	address netip.Addr    // of the pod
 
 	mu       sync.Mutex
 	refuses  error
@@ -38,6 +39,7 @@ type scene struct {
 	said     []saying
 	severed  v1alpha1.Severed
 	told     int // by an Event
+	entered  []netip.Addr
 	opened   int
 	closed   int
 }
@@ -47,7 +49,7 @@ func (s *scene) target(context.Context, types.NamespacedName, *v1alpha1.SeverOrd
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return target{
-		addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, port: 1883,
+		addresses: []netip.Addr{s.address}, port: 1883,
 		spared: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.99"): true},
 	}, s.refuses
 }
@@ -113,7 +115,7 @@ func (p playedNamespace) Close() error {
 // newScene has so many clients connected to server-2.
 func newScene(t *testing.T, clients int) *scene {
 	t.Helper()
-	s := &scene{t: t, fo: &v1alpha1.Failover{
+	s := &scene{t: t, address: netip.MustParseAddr("10.0.0.1"), fo: &v1alpha1.Failover{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "im", Name: "fo", UID: "fo-1"},
 		Spec:       v1alpha1.FailoverSpec{Presence: "servers", Server: "server-2"},
 	}}
@@ -130,10 +132,11 @@ func (s *scene) begins() {
 	s.t.Helper()
 	var err error
 	s.severer, err = newSeverer(Config{Node: "here", Namespace: "rollcall", Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()},
-		playedCluster{s}, func(context.Context, []netip.Addr) (namespace, error) {
+		playedCluster{s}, func(_ context.Context, addresses []netip.Addr) (namespace, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.opened++
+			s.entered = addresses
 			return playedNamespace{s}, nil
 		})
 	if err != nil {
@@ -255,6 +258,24 @@ func TestItStopsWhenItIsToldTo(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAPodWhoseSandboxIsMadeAnewIsEnteredAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 500)
+		s.shows()
+		s.goes(10, 0, 5*time.Second)
+		if s.opened != 1 {
+			t.Errorf("%d namespaces are entered of one pod", s.opened)
+		}
+		s.mu.Lock()
+		s.address = netip.MustParseAddr("10.0.0.2")
+		s.mu.Unlock()
+		s.goes(10, 0, 5*time.Second)
+		if s.opened != 2 || s.closed != 1 || s.entered[0] != s.address {
+			t.Errorf("%d namespaces are entered, %d left, the last one of %v", s.opened, s.closed, s.entered)
+		}
+	})
 }
 
 func TestAnOrderThatIsWithdrawnDuringALookIsNotCarriedOut(t *testing.T) {
