@@ -22,15 +22,22 @@ func OpenNamespace(path string) (*os.File, error) {
 		return nil, fmt.Errorf("open the network namespace: %w", err)
 	}
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s is not a network namespace (%w)", path, errors.Join(ErrNoNamespace, err))
+	err = unix.Fstatfs(int(f.Fd()), &fs)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("look at the network namespace %s: %w", path, err)
+	case fs.Type != unix.NSFS_MAGIC:
+		err = fmt.Errorf("%s is not a network namespace (%w)", path, ErrNoNamespace)
+	default:
+		return f, nil
 	}
-	return f, nil
+	_ = f.Close() // it was only looked at
+	return nil, err
 }
 
 // FindNamespace opens the one network namespace in a directory, such as the
-// node's /run/netns, that has all of the addresses. It is never the caller's own.
+// node's /run/netns, that has all of the addresses. It is never the caller's own. Where
+// one can't be looked at, none is found: it may have the addresses, too.
 func FindNamespace(ctx context.Context, dir string, addresses []netip.Addr) (*os.File, error) {
 	if len(addresses) == 0 {
 		return nil, fmt.Errorf("%w: none are given", ErrNoNamespace)
@@ -39,24 +46,28 @@ func FindNamespace(ctx context.Context, dir string, addresses []netip.Addr) (*os
 	if err != nil {
 		return nil, fmt.Errorf("look for network namespaces: %w", err)
 	}
-	own, err := os.Stat("/proc/self/ns/net")
+	own, err := os.Stat("/proc/thread-self/ns/net") // of the process it may be another's: see Do
 	if err != nil {
 		return nil, fmt.Errorf("look for network namespaces: %w", err)
 	}
 	var found *os.File
-	var refused error
+	var unknown error // of one that can't be looked at
 	for _, entry := range entries {
 		if err := ctx.Err(); err != nil {
 			closeAll(found)
 			return nil, err
 		}
 		ns, err := OpenNamespace(filepath.Join(dir, entry.Name()))
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, ErrNoNamespace):
 			continue // one that is being made, or what is left of one
+		case err != nil:
+			unknown = err
+			continue
 		}
 		has, err := holds(ns, own, addresses)
-		if errors.Is(err, ErrNotPermitted) {
-			refused = err
+		if err != nil {
+			unknown = fmt.Errorf("look into the network namespace %s: %w", ns.Name(), err)
 		}
 		switch {
 		case !has:
@@ -72,10 +83,11 @@ func FindNamespace(ctx context.Context, dir string, addresses []netip.Addr) (*os
 		}
 	}
 	switch {
+	case unknown != nil:
+		closeAll(found)
+		return nil, unknown
 	case found != nil:
 		return found, nil
-	case refused != nil:
-		return nil, refused
 	}
 	return nil, fmt.Errorf("%w %v among the %d of %s", ErrNoNamespace, addresses, len(entries), dir)
 }

@@ -296,6 +296,21 @@ func TestTheFirstThreadOfTheProcessStaysWhereItIs(t *testing.T) {
 	}
 }
 
+func TestANamespaceThatCannotBeLookedAtMayBeTheOneThatIsMeant(t *testing.T) {
+	dir := t.TempDir()
+	namespacetest.Bind(t, namespacetest.New(t, "10.9.0.1/32"), dir, "cni-one")
+	if err := os.Symlink("cni-loop", filepath.Join(dir, "cni-loop")); err != nil { // to itself: root, too, can't open it
+		t.Fatal(err)
+	}
+	ns, err := sockets.FindNamespace(t.Context(), dir, []netip.Addr{netip.MustParseAddr("10.9.0.1")})
+	if err == nil {
+		_ = ns.Close()
+	}
+	if !errors.Is(err, unix.ELOOP) {
+		t.Errorf("one is found: %v", err)
+	}
+}
+
 func TestTheCallersOwnNamespaceIsNeverFound(t *testing.T) {
 	dir := t.TempDir()
 	own, err := sockets.OpenNamespace("/proc/thread-self/ns/net")
