@@ -177,7 +177,7 @@ func ignored(o *verdict.Observation, e *verdict.ServerEvidence) string {
 	case o == nil:
 		return "it has said nothing"
 	case !o.Online:
-		return "its agent is not online"
+		return "the agent is not online, or the part that stands in for one is gone"
 	case !o.Healthy:
 		return "its own health is poor"
 	case o.Incarnation != "" && e.Incarnation != "" && o.Incarnation != e.Incarnation:
