@@ -217,8 +217,13 @@ func (j *job) list(ctx context.Context, order *v1alpha1.SeverOrder, now time.Tim
 		size += int(order.FirstWave)
 	}
 	j.found = sample[sockets.Socket]{size: min(size, sampleMost)}
+	spared := 0
 	err := j.ns.List(ctx, sockets.Query{Port: j.target.port}, func(s sockets.Socket) error {
-		if j.target.client(s) {
+		switch {
+		case !j.target.client(s):
+		case j.target.spared[s.Remote.Addr().WithZone("")]:
+			spared++
+		default:
 			j.found.show(s)
 		}
 		return nil
@@ -230,19 +235,28 @@ func (j *job) list(ctx context.Context, order *v1alpha1.SeverOrder, now time.Tim
 	j.reporter.count(func(d *v1alpha1.Severed) {
 		d.Port, d.Remaining = int32(j.target.port), int32(j.found.seen)
 	})
-	if j.found.seen == 0 {
-		j.reporter.say(saying{metav1.ConditionFalse, v1alpha1.ReasonNoneLeft,
-			fmt.Sprintf("There is no client connection to port %d.", j.target.port)})
+	// It is said once: how many observers are connected changes all the time.
+	if j.found.seen == 0 && !j.reporter.says(v1alpha1.ReasonNoneLeft) {
+		j.reporter.say(saying{metav1.ConditionFalse, v1alpha1.ReasonNoneLeft, noneLeft(j.target.port, spared)})
 	}
 	return nil
 }
 
-// client tells whether a connection is a client's: not of the pod with itself,
-// nor an observer's.
+// noneLeft says so in words. Clients may come from an observer's address, where that
+// is its node's: they are not passed over in silence.
+func noneLeft(port uint16, spared int) string {
+	if spared == 0 {
+		return fmt.Sprintf("There is no client connection to port %d.", port)
+	}
+	return fmt.Sprintf("There is no client connection to port %d but for %d from addresses of observers, which are spared.", port, spared)
+}
+
+// client tells whether a connection is not one of the pod with itself: a client's,
+// or an observer's.
 func (t *target) client(s sockets.Socket) bool {
 	remote := s.Remote.Addr().WithZone("")
 	if s.State != sockets.Established || s.Local.Port() != t.port ||
-		remote.IsLoopback() || s.Local.Addr().IsLoopback() || remote == s.Local.Addr().WithZone("") || t.spared[remote] {
+		remote.IsLoopback() || s.Local.Addr().IsLoopback() || remote == s.Local.Addr().WithZone("") {
 		return false
 	}
 	for _, own := range t.addresses {

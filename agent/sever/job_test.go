@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -406,6 +407,10 @@ func TestOnlyClientsOfThePortAreEnded(t *testing.T) {
 		defer s.mu.Unlock()
 		if len(s.ended) != 3 || len(s.clients) != 5 || s.severed.Connections != 3 || s.severed.Remaining != 0 {
 			t.Errorf("%d are ended, %+v are left, and it reports %+v", len(s.ended), s.clients, s.severed)
+		}
+		last := s.said[len(s.said)-1]
+		if last.reason != v1alpha1.ReasonNoneLeft || !strings.Contains(last.message, "but for 1 from addresses of observers") {
+			t.Errorf("it says %+v of the observer", last)
 		}
 	})
 }

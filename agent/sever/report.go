@@ -55,6 +55,13 @@ func (r *reporter) say(s saying) bool {
 	return news
 }
 
+// says tells whether a reason is what is being said.
+func (r *reporter) says(reason string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now.reason == reason
+}
+
 // count changes the numbers.
 func (r *reporter) count(change func(*v1alpha1.Severed)) {
 	r.mu.Lock()
