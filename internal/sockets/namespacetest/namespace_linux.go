@@ -183,6 +183,16 @@ func Listen(t testing.TB, ns *os.File, network, address string) *net.TCPListener
 // Dial connects in a namespace, from an address of it, until the test ends.
 func Dial(t testing.TB, ns *os.File, from, to string) *net.TCPConn {
 	t.Helper()
+	c, err := TryDial(t, ns, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TryDial is Dial for goroutines that are not the test's own.
+func TryDial(t testing.TB, ns *os.File, from, to string) (*net.TCPConn, error) {
+	t.Helper()
 	var c net.Conn
 	err := sockets.Do(ns, func() (err error) {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -190,8 +200,8 @@ func Dial(t testing.TB, ns *os.File, from, to string) *net.TCPConn {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	return c.(*net.TCPConn)
+	return c.(*net.TCPConn), nil
 }
