@@ -85,7 +85,7 @@ type Witness struct {
 	board   *report.Board
 	metrics *probe.Metrics
 	phase   time.Duration
-	seq     int64 // of the last report; of write
+	seq     int64 // of the last report; of write, and of Run when that has ended
 }
 
 // New checks cfg; nothing is watched or connected before Run.
@@ -105,14 +105,16 @@ func (w *Witness) StandIn() store.StandIn {
 	return store.StandIn{Name: w.cfg.Name, Node: w.cfg.Node, Zone: w.cfg.Zone, Boot: w.cfg.Boot}
 }
 
-// Run probes those whom it is assigned to until ctx ends. It may be run again,
-// but not twice at once.
+// Run probes those whom it is assigned to until ctx ends, and takes back what it
+// has said then. It may be run again, but not twice at once.
 func (w *Witness) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.follow(ctx) })
-	group.Go(func() error { return w.watchHealth(ctx) })
-	group.Go(func() error { return w.write(ctx) })
-	return group.Wait()
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.follow(running) })
+	group.Go(func() error { return w.watchHealth(running) })
+	group.Go(func() error { return w.write(running) })
+	err := group.Wait()
+	w.report(context.WithoutCancel(ctx))
+	return err
 }
 
 // follow probes whom the assignments say.
@@ -191,14 +193,19 @@ func (w *Witness) write(ctx context.Context) error {
 			return nil
 		case <-w.board.Changed():
 		}
-		r := wire.Report{Node: w.cfg.Name, Zone: w.cfg.Zone, Boot: w.cfg.Boot}
-		if _, ok := w.board.Take(&r); !ok || len(r.Observations) == 0 && w.seq == 0 {
-			continue
-		}
-		w.seq++
-		r.Seq = w.seq
-		w.put(ctx, r)
+		w.report(ctx)
 	}
+}
+
+// report writes what is new on the board, if anything is.
+func (w *Witness) report(ctx context.Context) {
+	r := wire.Report{Node: w.cfg.Name, Zone: w.cfg.Zone, Boot: w.cfg.Boot}
+	if _, ok := w.board.Take(&r); !ok || len(r.Observations) == 0 && w.seq == 0 {
+		return
+	}
+	w.seq++
+	r.Seq = w.seq
+	w.put(ctx, r)
 }
 
 // put writes one report. One that fails is written by the store all the same once

@@ -114,8 +114,11 @@ func TestAPartObservesWhereItIsAssignedTo(t *testing.T) {
 	s.until("it is answered again", band(wire.BandOK))
 	assign("server:im:somebody")
 	s.until("it is not asked any more", func(_ store.Observation, there bool) bool { return !there })
+	assign("server:im:b")
+	s.until("it is asked again", band(wire.BandOK))
 
 	stop()
+	s.until("it says nothing once it has ended", func(_ store.Observation, there bool) bool { return !there })
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
