@@ -28,7 +28,7 @@ type MQTTProbe struct{}
 
 // ProbeTLS says how TLS is spoken with a server.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || self.caBundle == '' || has(self.serverName) && self.serverName != ''",message="tls.caBundle needs tls.serverName, the DNS name that the server's certificate is for: without it no certificate is verified"
+// +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || size(self.caBundle) == 0 || has(self.serverName) && size(self.serverName) > 0",message="tls.caBundle needs tls.serverName, the DNS name that the server's certificate is for: without it no certificate is verified"
 type ProbeTLS struct {
 	// ServerName is the name that the server's certificate must be for, and that it
 	// is told (SNI); empty: the certificate is not looked at, as kubelet's probes do.
