@@ -156,8 +156,3 @@ func reported(node string, seq int64, band wire.Band) wire.Report {
 		Observations: map[string]wire.Observation{serverA: {Band: band, Address: "127.0.0.1:1", Answer: 800}},
 	}
 }
-
-func withAnswer(o wire.Observation, micros int64) wire.Observation {
-	o.Answer = micros
-	return o
-}
