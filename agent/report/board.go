@@ -134,13 +134,5 @@ func (b *Board) Take(r *wire.Report) (about map[string]bool, ok bool) {
 func differ(a, b wire.Observation, limit time.Duration) bool {
 	l := limit.Microseconds()
 	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation ||
-		crosses(a.Answer, b.Answer, l/2) || crosses(a.QueueDelay, b.QueueDelay, l)
-}
-
-// crosses tells whether a time that was told rises to a limit, or falls far below it.
-func crosses(told, now, limit int64) bool {
-	if told >= limit {
-		return now < limit/2
-	}
-	return now >= limit
+		wire.Crosses(a.Answer, b.Answer, l/2) || wire.Crosses(a.QueueDelay, b.QueueDelay, l)
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rollcall-dev/rollcall/agent/probe"
+	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 const (
@@ -370,13 +371,9 @@ func (p *prober) judge(now time.Time) {
 	if j.Band == "" {
 		return
 	}
-	// crosses is that of agent/report.
-	crosses := func(told, now, limit time.Duration) bool {
-		return told < limit && now >= limit || told >= limit && now < limit/2
-	}
 	t, limit := &p.told, p.limits.AnswerTime
 	median := p.evidence.Median(max(p.limits.Window, time.Second), now)
-	if t.band == j.Band && t.life == p.life && !crosses(t.answer, median, limit/2) && !crosses(t.queueDelay, p.delay, limit) {
+	if t.band == j.Band && t.life == p.life && !wire.Crosses(t.answer, median, limit/2) && !wire.Crosses(t.queueDelay, p.delay, limit) {
 		return
 	}
 	*t = seen{server: p.server.id, slot: p.slot, band: j.Band, life: p.life, queueDelay: p.delay, detail: j.Detail}

@@ -158,6 +158,15 @@ type Observation struct {
 	Detail string `json:"detail,omitempty"`
 }
 
+// Crosses tells whether a time that was told rises to a limit, or falls far below it:
+// only then is it news, so that one which flutters about the limit is told once.
+func Crosses[T ~int64](told, now, limit T) bool {
+	if told >= limit {
+		return now < limit/2
+	}
+	return now >= limit
+}
+
 // NodeWord is what a designated reporter's gossip says of a node.
 type NodeWord string
 
