@@ -1,0 +1,299 @@
+// Package kernel decides what a server's own kernel says of it, from successive
+// looks at the sockets of its port: whether it takes the connections that wait for
+// it, and whether it reads what has arrived. It is pure: sockets and the time go
+// in, a finding comes out.
+//
+// A kernel speaks for the machine and against the program: it goes on accepting and
+// acknowledging for a process that is stopped. So it can prove that a server does
+// nothing, and never that it does what its clients want. In doubt it accuses nobody:
+//
+//   - What is read from any connection, by anyone, absolves: a server that is slow,
+//     or stuck on some connections, is not one that hangs.
+//   - Bytes that were unread before something was last read accuse nobody: who
+//     pipelines requests, or is never listened to, waits for an answer, not for a reader.
+//   - One connection is one client's matter. Two must wait.
+//   - Nothing is said of a server that has not been seen to read.
+//   - Who is not asked anything is idle.
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Word is what the kernel says of a server.
+type Word string
+
+// The words.
+const (
+	// Idle: nothing is unread, and nothing was read of late.
+	Idle Word = "idle"
+	// Reading: something was read of late, or is about to be.
+	Reading Word = "reading"
+	// QueueFull: so many wait to be accepted that nobody else may, for the window.
+	QueueFull Word = "queueFull"
+	// Unread: what has arrived on two connections at least waits to be read, and
+	// for as long nothing was read from any.
+	Unread Word = "unread"
+	// Closed: nothing listens on the port.
+	Closed Word = "closed"
+)
+
+// Hung tells whether a word is that of a server that does nothing.
+func (w Word) Hung() bool { return w == QueueFull || w == Unread }
+
+const (
+	// ReadWithin is what is granted a server beyond the window to read what has
+	// arrived: pauses of a second and more are ordinary where processors are short.
+	ReadWithin = time.Second
+	// longestStep is how much time at most counts between two looks: who was held up
+	// must not take that for the server's time.
+	longestStep = time.Second
+	// tracked is how many connections are remembered; beyond it a sample is.
+	tracked = 2048
+	// listeners is of how many listening sockets' addresses queues are added up.
+	listeners = 64
+	// leastStuck connections must wait.
+	leastStuck = 2
+)
+
+// Socket is one of a server's port.
+type Socket struct {
+	// Listening: Local, Waiting and Limit are set; else the rest.
+	Listening bool
+	// Local address; the queues of several sockets of one address are one.
+	Local          netip.AddrPort
+	Waiting, Limit uint32
+
+	// ID of a connection, never given to two.
+	ID uint64
+	// Received is how many bytes have arrived since it began, and Unread how many of
+	// these the process has not read.
+	Received uint64
+	Unread   uint32
+	// Client: it counts as a client's.
+	Client bool
+}
+
+// Finding is the outcome of a look.
+type Finding struct {
+	Word Word
+	// Detail in words.
+	Detail string
+	// Connections of clients.
+	Connections int
+	// Uneasy: something waits, so that it is worth to look again soon.
+	Uneasy bool
+}
+
+// Server is what is remembered of one server from one look to the next. It is not
+// safe for concurrent use.
+type Server struct {
+	window      time.Duration
+	connections map[uint64]connection
+	// level: connections of 1 in 2^level are tracked.
+	level uint
+	looks uint64
+	at    time.Time // of the last whole look
+	// wasFull: the queue was full at the last look, and full is for how long it was.
+	wasFull bool
+	full    time.Duration
+	// reads: it has been seen to read, and quiet is for how long it has not since.
+	reads bool
+	quiet time.Duration
+}
+
+// connection that is tracked.
+type connection struct {
+	read uint64 // bytes that the process has read
+	// waiting: bytes are unread; stuck is for how long some were, and none was read.
+	waiting bool
+	stuck   time.Duration
+	look    uint64 // in which it was seen last
+}
+
+// New makes a Server of which nothing is known. window is the Presence's.
+func New(window time.Duration) *Server {
+	return &Server{window: window, connections: map[uint64]connection{}}
+}
+
+// Look is one look at all the sockets of a server's port. One that is not brought
+// to its end is forgotten.
+type Look struct {
+	s     *Server
+	now   time.Time
+	step  time.Duration
+	first bool
+
+	queues  map[netip.AddrPort]queue
+	clients int
+	all     int
+	unread  uint64 // bytes
+	waiting int    // connections with unread bytes
+	read    bool
+}
+
+type queue struct{ waiting, limit uint64 }
+
+// Look begins one.
+func (s *Server) Look(now time.Time) *Look {
+	s.looks++
+	l := &Look{s: s, now: now, first: s.at.IsZero(), queues: map[netip.AddrPort]queue{}}
+	if !l.first {
+		l.step = min(max(now.Sub(s.at), 0), longestStep)
+	}
+	return l
+}
+
+// See takes one socket.
+func (l *Look) See(o Socket) {
+	if o.Listening {
+		q, known := l.queues[o.Local]
+		if !known && len(l.queues) >= listeners {
+			return
+		}
+		l.queues[o.Local] = queue{q.waiting + uint64(o.Waiting), q.limit + uint64(o.Limit)}
+		return
+	}
+	l.all++
+	if o.Client {
+		l.clients++
+	}
+	if o.Unread > 0 {
+		l.waiting++
+		l.unread += uint64(o.Unread)
+	}
+	if l.s.tracks(o.ID) {
+		l.track(o)
+	}
+}
+
+// track compares a connection with what it was.
+func (l *Look) track(o Socket) {
+	s := l.s
+	read := o.Received - min(o.Received, uint64(o.Unread))
+	c, known := s.connections[o.ID]
+	switch {
+	case !known:
+		// Who has come since the last look, and been read from, was read from since.
+		l.read = l.read || !l.first && read > 0
+		c = connection{waiting: o.Unread > 0}
+	case read > c.read:
+		l.read = true
+		c.waiting, c.stuck = o.Unread > 0, 0
+	case o.Unread == 0:
+		c.waiting, c.stuck = false, 0
+	case c.waiting:
+		c.stuck += l.step
+	default:
+		c.waiting = true
+	}
+	// The kernel does not count both at one moment: less than before is no news.
+	c.read, c.look = read, s.looks
+	s.connections[o.ID] = c
+	if len(s.connections) > 2*tracked {
+		s.thin()
+	}
+}
+
+// Done ends the look, and says what follows from it and those before.
+func (l *Look) Done() Finding {
+	s := l.s
+	s.at = l.now
+	s.quiet += l.step
+	if l.read {
+		s.reads, s.quiet = true, 0
+	}
+	for id, c := range s.connections {
+		if c.look != s.looks {
+			delete(s.connections, id)
+		}
+	}
+	for len(s.connections) > tracked {
+		s.thin()
+	}
+	for s.level > 0 && l.all>>(s.level-1) <= tracked/2 {
+		s.level--
+	}
+
+	most := l.fullest()
+	isFull := most.waiting > 0 && most.waiting >= most.limit
+	if isFull && s.wasFull {
+		s.full += l.step
+	} else {
+		s.full = 0
+	}
+	s.wasFull = isFull
+	return l.finding(most, isFull)
+}
+
+func (l *Look) finding(most queue, isFull bool) Finding {
+	s := l.s
+	f := Finding{Connections: l.clients, Uneasy: isFull || l.waiting > 0 || most.waiting > 0}
+	stuck, longest := s.stuck()
+	switch {
+	case len(l.queues) == 0:
+		f.Word, f.Detail = Closed, "nothing listens on the port"
+	case isFull && s.full >= s.window:
+		f.Word = QueueFull
+		f.Detail = fmt.Sprintf("%d connections wait to be accepted, where %d may, for %v", most.waiting, most.limit, rounded(s.full))
+	case s.reads && stuck >= leastStuck:
+		f.Word = Unread
+		f.Detail = fmt.Sprintf("%d bytes on %d of %d connections are unread, and nothing was read from any for %v",
+			l.unread, l.waiting, l.all, rounded(longest))
+	case s.reads && s.quiet < s.patience() || l.waiting > 0:
+		f.Word, f.Detail = Reading, "what arrives is read"
+	default:
+		f.Word, f.Detail = Idle, "nothing is unread"
+	}
+	return f
+}
+
+// stuck counts the connections that wait to be read for too long, and since the
+// last of all reads; longest is how long.
+func (s *Server) stuck() (n int, longest time.Duration) {
+	if s.quiet < s.patience() {
+		return 0, 0
+	}
+	for _, c := range s.connections {
+		if c.waiting && c.stuck >= s.patience() && c.stuck <= s.quiet {
+			n, longest = n+1, max(longest, c.stuck)
+		}
+	}
+	return n, longest
+}
+
+func (s *Server) patience() time.Duration { return s.window + ReadWithin }
+
+// fullest of the queues, by the share of its limit.
+func (l *Look) fullest() queue {
+	var most queue
+	for _, q := range l.queues {
+		if q.waiting*max(most.limit, 1) >= most.waiting*max(q.limit, 1) {
+			most = q
+		}
+	}
+	return most
+}
+
+// tracks tells whether a connection is in the sample: always the same ones, as long
+// as the level is.
+func (s *Server) tracks(id uint64) bool {
+	// The finaliser of MurmurHash3: cookies count up.
+	id = (id ^ id>>33) * 0xff51afd7ed558ccd
+	id = (id ^ id>>33) * 0xc4ceb9fe1a85ec53
+	return (id^id>>33)&(1<<s.level-1) == 0
+}
+
+// thin halves the sample.
+func (s *Server) thin() {
+	s.level++
+	for id := range s.connections {
+		if !s.tracks(id) {
+			delete(s.connections, id)
+		}
+	}
+}
+
+func rounded(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
