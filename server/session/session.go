@@ -63,6 +63,8 @@ type Session[L any] struct {
 	holders uint16 // links that have not released it
 	ended   bool
 	isLate  bool
+	// counter is the number of the last datagram that was accepted of this arrival.
+	counter uint32
 
 	class     *Class
 	client    string
@@ -72,7 +74,13 @@ type Session[L any] struct {
 	arrival   uint64
 }
 
-const attended = 1
+// The bits of a session.
+const (
+	attended  = 1 << iota
+	datagrams // its client may beat by datagrams
+	told      // and shall go elsewhere
+	answered  // and has heard so
+)
 
 // Beat records that a packet came from the client, read at t or later. It
 // tells whether somebody waits for such a packet (Attend).
@@ -109,13 +117,18 @@ type View[L any] struct {
 	// Arrival is the last one of this session.
 	Arrival uint64
 	Link    *L
+	// Datagrams: its client may beat by datagrams, with a link or without. Told: it
+	// shall go elsewhere (Table.Tell); Heard: and has been answered so.
+	Datagrams, Told, Heard bool
 }
 
 func (s *Session[L]) view() View[L] {
+	bits := s.bits.Load()
 	return View[L]{
 		Class: s.class, Client: s.client, Principal: s.principal,
 		Interval: time.Duration(s.interval) * time.Millisecond,
 		Began:    s.began, LastBeat: Tick(s.beat.Load()), Arrival: s.arrival, Link: s.link,
+		Datagrams: bits&datagrams != 0, Told: bits&told != 0, Heard: bits&answered != 0,
 	}
 }
 

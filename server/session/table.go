@@ -130,6 +130,9 @@ type Arrival[L any] struct {
 	// milliseconds.
 	Now       Tick
 	WallClock int64
+	// Datagrams: the client may beat by datagrams of this arrival. Where it is not
+	// set, those of earlier ones end.
+	Datagrams bool
 }
 
 // Attached is what an arrival led to.
@@ -144,6 +147,8 @@ type Attached[L any] struct {
 	// Before is the link that the session had, for the caller to close; nil
 	// where it had none.
 	Before *L
+	// Place is where datagrams find the session.
+	Place Place
 }
 
 // Attach begins a session, or continues the client's session with another
@@ -162,12 +167,14 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 		s.holders++
 		s.arrival = sh.arrive()
 		s.beat.Store(uint32(a.Now))
+		s.grant(a.Datagrams)
 		sh.lease(s, a.Lease)
-		return Attached[L]{s, s.arrival, s.began, false, before}, nil
+		return Attached[L]{s, s.arrival, s.began, false, before, placeOf(s, hash)}, nil
 	}
 	s := sh.take()
 	s.beat.Store(uint32(a.Now))
 	s.bits.Store(0)
+	s.grant(a.Datagrams)
 	s.class, s.client, s.principal, s.link, s.began = a.Class, a.Client, a.Principal, a.Link, a.WallClock
 	s.ended, s.isLate, s.holders = false, false, 1
 	s.lease(a.Lease)
@@ -175,7 +182,16 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 	a.Class.live.Add(1)
 	sh.file(s, s.nextLook(a.Now, a.Now))
 	s.arrival = sh.arrive()
-	return Attached[L]{s, s.arrival, s.began, true, nil}, nil
+	return Attached[L]{s, s.arrival, s.began, true, nil, placeOf(s, hash)}, nil
+}
+
+// grant begins what datagrams may do anew, with an arrival.
+func (s *Session[L]) grant(on bool) {
+	s.counter = 0
+	s.bits.And(^uint32(datagrams | told | answered))
+	if on {
+		s.bits.Or(datagrams)
+	}
 }
 
 func (s *Session[L]) lease(l Lease) {
