@@ -97,6 +97,24 @@ func TestThatAQueueIsShortAgainIsNews(t *testing.T) {
 	}
 }
 
+func TestConnectionsAndWhyNobodyCanCountThemAreNews(t *testing.T) {
+	b := NewBoard()
+	count := func(n int) *int { return &n }
+	told := 0
+	for _, o := range []wire.Observation{
+		{Band: wire.BandOK}, {Band: wire.BandOK, Connections: count(0)}, {Band: wire.BandOK, Connections: count(0), Detail: "idle"},
+		{Band: wire.BandOK, Connections: count(7)}, {Band: wire.BandBlind, Detail: "why"}, {Band: wire.BandBlind, Detail: "why"}, {Band: wire.BandBlind, Detail: "another"},
+	} {
+		b.Observe("s", time.Second, o)
+		if _, ok := b.Take(&wire.Report{}); ok {
+			told++
+		}
+	}
+	if told != 5 {
+		t.Errorf("told %d times, want 5", told)
+	}
+}
+
 func TestHealthIsNewsWhenItComesAndGoes(t *testing.T) {
 	b := NewBoard()
 	var got []int

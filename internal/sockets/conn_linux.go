@@ -77,9 +77,13 @@ func (c *Conn) List(ctx context.Context, q Query, each func(Socket) error) error
 	if q.Info {
 		extensions = 1 << (attributeInfo - 1)
 	}
-	for _, family := range []uint8{familyIPv4, familyIPv6} {
+	families := q.Families
+	if len(families) == 0 {
+		families = []Family{FamilyIPv4, FamilyIPv6}
+	}
+	for _, family := range families {
 		c.seq++
-		err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.seq, anyOf(family, q.Port), states, extensions))
+		err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.seq, anyOf(uint8(family), q.Port), states, extensions))
 		if err != nil {
 			return fmt.Errorf("ask for sockets: %w", err)
 		}

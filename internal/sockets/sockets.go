@@ -52,12 +52,24 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
+// Family of a socket, as the kernel numbers them.
+type Family uint8
+
+// The families.
+const (
+	FamilyIPv4 Family = familyIPv4
+	FamilyIPv6 Family = familyIPv6
+)
+
 // Query says which sockets are listed.
 type Query struct {
 	// Port is the local one; 0: all.
 	Port uint16
 	// States to be listed; none: Established.
 	States []State
+	// Families to be listed, FamilyIPv4 or FamilyIPv6; none: both. A socket for both
+	// is one of IPv6, and so are all connections that it takes.
+	Families []Family
 	// Info asks for what the kernel has counted of each connection.
 	Info bool
 }
@@ -96,6 +108,12 @@ type Info struct {
 	// are those that are on their way now.
 	Retransmitted, Unacknowledged uint32
 }
+
+// Family of the socket.
+func (s Socket) Family() Family { return Family(s.id.family) }
+
+// Cookie is the kernel's name for the socket, never given to two.
+func (s Socket) Cookie() uint64 { return s.id.cookie() }
 
 // Queue is how full a listening socket's accept queue is.
 type Queue struct{ Waiting, Limit uint32 }

@@ -18,6 +18,7 @@ type word struct {
 	address, incarnation string
 	unwell               bool // an observer that is not well does not count
 	answer, queueDelay   int64
+	connections          int // -1: not counted
 }
 
 // differs tells whether w has to be written where old stands. How much of a change
@@ -27,7 +28,7 @@ func (w word) differs(old word) bool {
 		w.node != old.node || w.zone != old.zone ||
 		w.address != old.address || w.incarnation != old.incarnation ||
 		w.unwell != old.unwell ||
-		w.answer != old.answer || w.queueDelay != old.queueDelay
+		w.answer != old.answer || w.queueDelay != old.queueDelay || w.connections != old.connections
 }
 
 // wordsOf takes a report apart, by keys in etcd.
@@ -68,10 +69,14 @@ func say(words map[string]word, key string, rec any, w word) error {
 }
 
 func (o Observation) word() word {
+	connections := -1
+	if o.Connections != nil {
+		connections = *o.Connections
+	}
 	return word{
 		boot: o.Boot, seq: o.Seq, said: string(o.Band), since: o.Since, node: o.Node, zone: o.Zone,
 		address: o.Address, incarnation: o.Incarnation, unwell: o.Health > 0,
-		answer: o.Answer, queueDelay: o.QueueDelay,
+		answer: o.Answer, queueDelay: o.QueueDelay, connections: connections,
 	}
 }
 

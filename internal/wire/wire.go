@@ -121,6 +121,26 @@ const (
 	BandUnreachable Band = "unreachable"
 )
 
+// The bands of a server's own kernel, as the severer on its node reads it
+// (KernelObserver); BandOK is one of them: the server reads what arrives, or is idle.
+const (
+	// BandQueueFull: nobody else may wait to be accepted, for the whole window.
+	BandQueueFull Band = "queueFull"
+	// BandUnread: what has arrived waits to be read, and nothing is.
+	BandUnread Band = "unread"
+	// BandClosed: nothing listens on the port.
+	BandClosed Band = "closed"
+	// BandBlind: the kernel can't be asked; Detail says why.
+	BandBlind Band = "blind"
+)
+
+// kernelPrefix begins the names of those who speak for kernels: no node's name has a colon.
+const kernelPrefix = "kernel:"
+
+// KernelObserver is the name under which a node's severer reports what the kernel
+// there says of servers on it.
+func KernelObserver(node string) string { return kernelPrefix + node }
+
 // Report is the payload of TopicReport: everything that an agent holds to be
 // the case, so that a later one replaces an earlier one whole.
 type Report struct {
@@ -154,6 +174,8 @@ type Observation struct {
 	Answer int64 `json:"answer,omitempty"`
 	// QueueDelay is the server's own word on its work path, in microseconds; 0: no word.
 	QueueDelay int64 `json:"queueDelay,omitempty"`
+	// Connections of clients, as a kernel counts them; nil: nobody has.
+	Connections *int `json:"connections,omitempty"`
 	// Detail in words: "oldest unanswered ping 1.42s old, acknowledged by the kernel".
 	Detail string `json:"detail,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unique"
 
+	"github.com/rollcall-dev/rollcall/internal/wire"
 	"github.com/rollcall-dev/rollcall/server"
 )
 
@@ -93,12 +94,15 @@ func (i identity) proves(client string) bool {
 	})
 }
 
-// agent tells whether a client of this id is the agent of their node.
+// agent tells whether a client of this id is the agent of their node, or the
+// severer there, which speaks for its kernel.
 func (i identity) agent(client string) bool {
 	if i.node == "" {
 		return false
 	}
-	return client == i.node+":0" || client == i.node+":1" || strings.HasPrefix(client, "probe:"+i.node+":")
+	kernel := wire.KernelObserver(i.node)
+	return client == i.node+":0" || client == i.node+":1" || strings.HasPrefix(client, "probe:"+i.node+":") ||
+		client == kernel+":0" || client == kernel+":1"
 }
 
 // narrow is what is left of the rights that they have on a Presence, for one
