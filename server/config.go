@@ -40,6 +40,20 @@ type Config struct {
 	// ListenWebSocket and ListenWebSocketTLS are the addresses for MQTT over
 	// WebSocket, host:port, without TLS and with it; empty: none.
 	ListenWebSocket, ListenWebSocketTLS string
+	// ListenBalanced is a second address for MQTT, host:port, behind a load balancer that
+	// speaks the PROXY protocol: over TLS where ListenTLS is given. Empty: none. Its Door
+	// has Proxied.
+	ListenBalanced string
+	// Doors are what listeners ask of connections; one that is not named asks nothing.
+	Doors map[Listener]Door
+	// ConnectionsPerAddress is how many one address may have at once, over all listeners:
+	// the client's where a load balancer says it, and of IPv6 a network of 64 bits; 0: any
+	// number. Up to a quarter more are told so when they CONNECT, others are closed.
+	// Many clients may share an address (NAT, a Service's nodes).
+	ConnectionsPerAddress int
+	// MaxConnections is how many there may be in all, those included that have not
+	// connected yet; 0: as many as there may be sessions, and 8192 more.
+	MaxConnections int
 	// Loops is how many event loops serve plain TCP, on Linux: 0: one for
 	// every two processors (of GOMAXPROCS); negative: none, but a goroutine for each
 	// connection, as everywhere else.
@@ -96,6 +110,10 @@ func (c *Config) validate() error {
 		return errors.New("server: Listen or ListenTLS is needed")
 	case (c.ListenTLS == "" && c.ListenWebSocketTLS == "") != (c.TLS == nil):
 		return errors.New("server: TLS goes with ListenTLS or ListenWebSocketTLS")
+	case c.ListenBalanced != "" && len(c.Doors[ListenerBalanced].Proxied) == 0:
+		return errors.New("server: ListenBalanced needs the load balancer's networks, Doors[balanced-listen].Proxied")
+	case c.ConnectionsPerAddress < 0, c.MaxConnections < 0:
+		return errors.New("server: ConnectionsPerAddress or MaxConnections is negative")
 	case c.RevalidateEvery < 0:
 		return fmt.Errorf("server: RevalidateEvery %v is negative", c.RevalidateEvery)
 	case c.Capacity < 1:
@@ -107,11 +125,37 @@ func (c *Config) validate() error {
 	case c.Store == nil, c.Presences == nil, c.Authenticator == nil, c.Logger == nil:
 		return errors.New("server: Store, Presences, Authenticator and Logger are needed")
 	}
+	for name, d := range c.Doors {
+		if c.address(name) == "" {
+			return fmt.Errorf("server: Doors names %q, on which nothing listens", name)
+		}
+		if err := d.validate(name); err != nil {
+			return err
+		}
+	}
+	c.MaxConnections = cmp.Or(c.MaxConnections, c.Capacity+c.Capacity/4+maxStrangers)
 	c.RevalidateEvery = cmp.Or(c.RevalidateEvery, DefaultRevalidateEvery)
 	c.ConnectRate = cmp.Or(c.ConnectRate, 2000)
 	c.DrainRate = cmp.Or(c.DrainRate, 500)
 	c.ConnectBurst = cmp.Or(c.ConnectBurst, int(max(c.ConnectRate, 1)))
 	return nil
+}
+
+// address is where a listener listens; empty: nowhere.
+func (c *Config) address(name Listener) string {
+	switch name {
+	case ListenerPlain:
+		return c.Listen
+	case ListenerTLS:
+		return c.ListenTLS
+	case ListenerBalanced:
+		return c.ListenBalanced
+	case ListenerWebSocket:
+		return c.ListenWebSocket
+	case ListenerWebSocketTLS:
+		return c.ListenWebSocketTLS
+	}
+	return ""
 }
 
 // Kind is what a Presence's members are.

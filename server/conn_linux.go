@@ -30,6 +30,7 @@ type conn struct {
 	waiting   bool  // its CONNECT is being looked at elsewhere: nothing is read
 	missed    bool  // there was something to read meanwhile
 	discarded uint8 // how often something was read and thrown away
+	preface   bool  // a load balancer's header is to come: peer.link is a *guestConn
 
 	// What follows is guarded by mu: anyone writes, finishes and aborts.
 
@@ -39,6 +40,22 @@ type conn struct {
 	// out is what the kernel did not take; nil: it took all. Written with mu held.
 	out atomic.Pointer[[]byte]
 }
+
+// guestConn is a conn of a listener that asks something: few do, and the others'
+// connections need not pay for it.
+type guestConn struct {
+	conn
+	who *guest
+}
+
+func (c *guestConn) remote() string {
+	if a := c.who.address(); a != "" {
+		return a
+	}
+	return c.conn.remote()
+}
+
+func (c *guestConn) guest() *guest { return c.who }
 
 func (c *conn) write(b []byte) error {
 	c.mu.Lock()
@@ -137,17 +154,25 @@ func (c *conn) remote() string {
 	if c.shutd {
 		return ""
 	}
-	sa, err := unix.Getpeername(int(c.fd))
+	if a := peerOf(int(c.fd)); a.IsValid() {
+		return a.String()
+	}
+	return ""
+}
+
+// peerOf is the address of the other end; not valid where there is none any more.
+func peerOf(fd int) netip.AddrPort {
+	sa, err := unix.Getpeername(fd)
 	if err != nil {
-		return ""
+		return netip.AddrPort{}
 	}
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
-	return ""
+	return netip.AddrPort{}
 }
 
 // elsewhere has work done away from the loop, and then done by the loop. Only

@@ -86,6 +86,9 @@ func (p *peer) unreadable(err error) {
 // who is here.
 func (p *peer) admit(c mqtt.Connect) *refusal {
 	s := p.s
+	if g := guestOf(p.link); g != nil && g.over != "" {
+		return &refusal{why: g.over, reason: mqtt.QuotaExceeded, detail: tooMany[g.over], retryAfter: 5 * time.Second, servers: s.directory.hints()}
+	}
 	if r := p.acceptable(c); r != nil {
 		return r
 	}
@@ -94,6 +97,12 @@ func (p *peer) admit(c mqtt.Connect) *refusal {
 		return &refusal{why: whyBusy, reason: mqtt.ServerBusy, detail: "too many clients at once", retryAfter: wait, servers: s.directory.hints()}
 	}
 	return nil
+}
+
+// tooMany says what there is too much of.
+var tooMany = map[why]string{
+	whyAddress:  "too many connections from one address",
+	whyListener: "too many connections on this listener",
 }
 
 // acceptable checks what needs nobody's word.

@@ -25,6 +25,7 @@ type epoll struct {
 	clock   *session.Clock
 	store   *store.Store
 	observe func(time.Duration)
+	door    *door // nil: nothing is asked
 	loops   []*loop
 	aside   aside
 	accept  func(l link) *peer
@@ -34,8 +35,8 @@ type epoll struct {
 // for, one for every two processors where that is 0, none where it is negative.
 // With two loops on two busy processors a PINGREQ cost half as much CPU again
 // as with one; why was not isolated (docs/benchmarks.md).
-func listenPlain(address string, loops int, s *Server) (carrier, error) {
-	t, err := listenTCP(address, s.clock, s.cfg.Store)
+func listenPlain(address string, name Listener, loops int, s *Server) (carrier, error) {
+	t, err := listenTCP(address, name, s)
 	if err != nil || loops < 0 {
 		return t, err
 	}
@@ -43,13 +44,13 @@ func listenPlain(address string, loops int, s *Server) (carrier, error) {
 		loops = (runtime.GOMAXPROCS(0) + 1) / 2
 	}
 	defer func() { _ = t.Close() }() // the loops have its descriptor again
-	e := &epoll{fd: -1, addr: t.Addr(), start: time.Now(), clock: s.clock, store: s.cfg.Store, observe: s.vitals.observe}
+	e := &epoll{fd: -1, addr: t.Addr(), start: time.Now(), clock: s.clock, store: s.cfg.Store, observe: s.vitals.observe, door: t.door}
 	e.aside.init()
 	if err := e.prepare(t.listener, loops); err != nil {
 		_ = e.Close()
 		return nil, fmt.Errorf("server: event loops: %w", err)
 	}
-	s.vitals.busy = e.busy
+	s.vitals.busy = append(s.vitals.busy, e.busy)
 	return e, nil
 }
 

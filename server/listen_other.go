@@ -4,6 +4,6 @@ package server
 
 // listenPlain is the carrier for plain TCP: the standard library's, whatever
 // loops says.
-func listenPlain(address string, _ int, s *Server) (carrier, error) {
-	return listenTCP(address, s.clock, s.cfg.Store)
+func listenPlain(address string, name Listener, _ int, s *Server) (carrier, error) {
+	return listenTCP(address, name, s)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -246,6 +247,11 @@ func (l *loop) feed(c *conn, b []byte) {
 		p.ping(l.m)
 		return
 	}
+	if c.preface {
+		if b = l.preface(c, b); len(b) == 0 {
+			return
+		}
+	}
 	var held []byte
 	if c.held != nil {
 		held = append(*c.held, b...)
@@ -265,6 +271,28 @@ func (l *loop) feed(c *conn, b []byte) {
 		kept := append([]byte(nil), rest...)
 		c.held = &kept
 	}
+}
+
+// preface takes the header that a connection begins with, and returns what came
+// behind it.
+func (l *loop) preface(c *conn, b []byte) []byte {
+	if c.held != nil {
+		b = append(*c.held, b...)
+		c.held = nil
+	}
+	n, err := guestOf(c.peer.link).header(b, c.remote())
+	switch {
+	case err != nil:
+		c.peer.leaving.Store(true)
+		c.abort()
+		return nil
+	case n == 0:
+		kept := bytes.Clone(b)
+		c.held = &kept
+		return nil
+	}
+	c.preface = false
+	return b[n:]
 }
 
 // resume goes on with a connection that had to wait for something.
@@ -344,7 +372,21 @@ func (l *loop) add(fd int) {
 		unix.Close(fd)
 		return
 	}
-	c := &conn{loop: l, fd: int32(fd)}
+	c, way := &conn{}, link(nil)
+	if d := l.e.door; d != nil {
+		who, err := d.admit(peerOf(fd))
+		if err != nil {
+			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			unix.Close(fd)
+			return
+		}
+		g := &guestConn{who: who}
+		c, way = &g.conn, g
+		c.preface = who.expects
+	} else {
+		way = c
+	}
+	c.loop, c.fd = l, int32(fd)
 	l.generation++
 	c.generation = l.generation
 	if s := l.m.stamp; s.Gaps == 0 || s.Tick-l.e.clock.Woke() > session.Ticks(doubtAfterGap) {
@@ -359,8 +401,9 @@ func (l *loop) add(fd int) {
 		l.slots = append(l.slots, c)
 	}
 	l.count.Add(1)
-	p := l.e.accept(c)
+	p := l.e.accept(way)
 	if p == nil {
+		guestOf(way).leave()
 		l.close(c)
 		return
 	}
@@ -383,6 +426,9 @@ func (l *loop) close(c *conn) {
 	l.slots[c.slot] = nil
 	l.vacant = append(l.vacant, c.slot)
 	l.count.Add(-1)
+	if c.peer != nil {
+		guestOf(c.peer.link).leave()
+	}
 	if c.peer != nil && !c.waiting {
 		c.peer.gone()
 	}

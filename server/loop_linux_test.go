@@ -182,7 +182,7 @@ func TestWhatTheKernelDoesNotTakeFollowsLater(t *testing.T) {
 func TestALoopThatHangsIsSeenInTheVitals(t *testing.T) {
 	l, c, _ := looped(t)
 	v := &c.peer.s.vitals
-	v.busy = l.e.busy
+	v.busy = append(v.busy, l.e.busy)
 	l.e.start = time.Now().Add(-time.Minute)
 	l.since.Store(int64(55 * time.Second))
 	if got := v.worst(); got < 5*time.Second {

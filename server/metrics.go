@@ -10,13 +10,16 @@ import (
 type why string
 
 const (
+	whyAddress       why = "address"
 	whyAlias         why = "alias"
 	whyBusy          why = "busy"
 	whyClientID      why = "client-id"
+	whyConnections   why = "connections"
 	whyCredentials   why = "credentials"
 	whyDraining      why = "draining"
 	whyFilter        why = "filter"
 	whyFull          why = "full"
+	whyListener      why = "listener"
 	whyShedding      why = "shedding"
 	whyMalformed     why = "malformed"
 	whyNotConnect    why = "not-connect"
@@ -24,6 +27,7 @@ const (
 	whyPresence      why = "presence"
 	whyPrincipal     why = "principal"
 	whyProtocol      why = "protocol"
+	whyProxy         why = "proxy"
 	whyQoS           why = "qos"
 	whyRetain        why = "retain"
 	whySlow          why = "slow"
@@ -37,15 +41,16 @@ const (
 	whyTooLarge      why = "too-large"
 	whyTopic         why = "topic"
 	whyUnauthorized  why = "unauthorized"
+	whyUntrusted     why = "untrusted"
 	whyUserName      why = "user-name"
 	whyVersion       why = "version"
 	whyWill          why = "will"
 )
 
 var whys = []why{
-	whyAlias, whyBusy, whyClientID, whyCredentials, whyDraining, whyFilter, whyFull, whyShedding, whyMalformed, whyNotConnect,
-	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubprotocol, whySubscriptions,
-	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUserName, whyVersion, whyWill,
+	whyAddress, whyAlias, whyBusy, whyClientID, whyConnections, whyCredentials, whyDraining, whyFilter, whyFull, whyListener, whyShedding, whyMalformed, whyNotConnect,
+	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyProxy, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubprotocol, whySubscriptions,
+	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUntrusted, whyUserName, whyVersion, whyWill,
 }
 
 type metrics struct {
@@ -106,6 +111,8 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	gauge("rollcall_server_queue_delay_seconds", "The longest of the last second from when a packet was read to when its answer was written.", nil, func() float64 {
 		return s.vitals.worst().Seconds()
 	})
+	gauge("rollcall_server_connections", "Connections, those included that have not connected yet.", nil, func() float64 { return float64(s.peers.len()) })
+	gauge("rollcall_server_addresses", "Addresses that have a connection, where connections are limited by address.", nil, func() float64 { return float64(s.addresses.len()) })
 	gauge("rollcall_server_subscriptions", "Subscriptions to presence topics.", nil, func() float64 { return float64(s.hub.Subscribers()) })
 	return m
 }

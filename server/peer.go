@@ -127,7 +127,12 @@ func (s *Server) accept(l link) *peer {
 		return nil
 	}
 	p := &peer{s: s, link: l}
-	s.peers.add(p)
+	if !s.peers.add(p, s.cfg.MaxConnections) {
+		s.strangers.Add(-1)
+		s.turnedAway(whyConnections, l.remote())
+		l.abort()
+		return nil
+	}
 	if s.ending.Load() {
 		p.bye(nil)
 	}
@@ -424,11 +429,22 @@ type peers struct {
 	all []*peer // each knows its place
 }
 
-func (ps *peers) add(p *peer) {
+// add is false where there are as many as there may be; of at most 0, never.
+func (ps *peers) add(p *peer, most int) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	if most > 0 && len(ps.all) >= most {
+		return false
+	}
 	p.place = int32(len(ps.all))
 	ps.all = append(ps.all, p)
+	return true
+}
+
+func (ps *peers) len() int {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return len(ps.all)
 }
 
 func (ps *peers) remove(p *peer) {

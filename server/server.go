@@ -6,6 +6,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -33,7 +34,7 @@ type Server struct {
 	table     *session.Table[peer]
 	recorder  *record.Recorder
 	carriers  []carrier // of all that it listens on
-	listening struct{ plain, tls, webSocket, webSocketTLS carrier }
+	listening map[Listener]carrier
 	directory directory
 	drain     drain
 	admission *admission
@@ -45,6 +46,7 @@ type Server struct {
 
 	peers      peers
 	shared     shared
+	addresses  addresses
 	strangers  atomic.Int64 // connections without a session
 	ending     atomic.Bool  // all connections end
 	ended      atomic.Int64 // sessions of clients that went offline here
@@ -66,6 +68,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, name: cfg.Namespace + "/" + cfg.Name,
 		log:       cfg.Logger.With("server", cfg.Namespace+"/"+cfg.Name),
 		clock:     session.NewClock(nil),
+		listening: map[Listener]carrier{},
 		admission: newAdmission(cfg.ConnectRate, cfg.ConnectBurst),
 		drain:     drain{wake: make(chan struct{}, 1)},
 		delayed:   delayLine{faults: cfg.Faults, wake: make(chan struct{}, 1)},
@@ -96,25 +99,41 @@ func New(cfg Config) (*Server, error) {
 
 // listen takes the addresses.
 func (s *Server) listen() error {
+	type opener func(address string, name Listener) (carrier, error)
+	plain := func(a string, n Listener) (carrier, error) { return listenPlain(a, n, s.cfg.Loops, s) }
+	secure := func(a string, n Listener) (carrier, error) { return listenTLS(a, n, s.cfg.TLS, s) }
+	web := func(c *tls.Config) opener {
+		return func(a string, n Listener) (carrier, error) { return listenWebSocket(a, n, c, s) }
+	}
+	balanced := plain
+	if s.cfg.ListenTLS != "" {
+		balanced = secure
+	}
 	for _, l := range []struct {
-		address string
-		to      *carrier
-		open    func(address string) (carrier, error)
+		name Listener
+		open opener
 	}{
-		{s.cfg.Listen, &s.listening.plain, func(a string) (carrier, error) { return listenPlain(a, s.cfg.Loops, s) }},
-		{s.cfg.ListenTLS, &s.listening.tls, func(a string) (carrier, error) { return listenTLS(a, s.cfg.TLS, s) }},
-		{s.cfg.ListenWebSocket, &s.listening.webSocket, func(a string) (carrier, error) { return listenWebSocket(a, nil, s) }},
-		{s.cfg.ListenWebSocketTLS, &s.listening.webSocketTLS, func(a string) (carrier, error) { return listenWebSocket(a, s.cfg.TLS, s) }},
+		{ListenerPlain, plain}, {ListenerTLS, secure}, {ListenerBalanced, balanced},
+		{ListenerWebSocket, web(nil)}, {ListenerWebSocketTLS, web(s.cfg.TLS)},
 	} {
-		if l.address == "" {
+		address := s.cfg.address(l.name)
+		if address == "" {
 			continue
 		}
-		c, err := l.open(l.address)
+		c, err := l.open(address, l.name)
 		if err != nil {
 			return err
 		}
-		*l.to = c
+		s.listening[l.name] = c
 		s.carriers = append(s.carriers, c)
+	}
+	return nil
+}
+
+// AddrOf is where a listener of the server listens; nil: nowhere.
+func (s *Server) AddrOf(name Listener) net.Addr {
+	if c := s.listening[name]; c != nil {
+		return c.Addr()
 	}
 	return nil
 }
@@ -124,18 +143,18 @@ func (s *Server) Addr() net.Addr { return s.carriers[0].Addr() }
 
 // AddrTLS is where the server listens for TLS, or else for plain TCP.
 func (s *Server) AddrTLS() net.Addr {
-	if s.listening.tls != nil {
-		return s.listening.tls.Addr()
+	if a := s.AddrOf(ListenerTLS); a != nil {
+		return a
 	}
 	return s.Addr()
 }
 
 // AddrWebSocket is where the server listens for WebSocket, and AddrWebSocketTLS
 // for that over TLS, where it does.
-func (s *Server) AddrWebSocket() net.Addr { return s.listening.webSocket.Addr() }
+func (s *Server) AddrWebSocket() net.Addr { return s.AddrOf(ListenerWebSocket) }
 
 // AddrWebSocketTLS is where the server listens for WebSocket over TLS, where it does.
-func (s *Server) AddrWebSocketTLS() net.Addr { return s.listening.webSocketTLS.Addr() }
+func (s *Server) AddrWebSocketTLS() net.Addr { return s.AddrOf(ListenerWebSocketTLS) }
 
 // Close gives the addresses of a server back that was never run.
 func (s *Server) Close() error {

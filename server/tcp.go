@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/internal/proxyproto"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/server/session"
 )
@@ -36,9 +37,10 @@ type tcp struct {
 	listener *net.TCPListener
 	clock    *session.Clock
 	store    *store.Store
+	door     *door // nil: nothing is asked
 }
 
-func listenTCP(address string, clock *session.Clock, s *store.Store) (*tcp, error) {
+func listenTCP(address string, name Listener, s *Server) (*tcp, error) {
 	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: keepAliveEvery, Interval: 15 * time.Second, Count: 4,
 	}}
@@ -48,7 +50,7 @@ func listenTCP(address string, clock *session.Clock, s *store.Store) (*tcp, erro
 	} else if err != nil {
 		return nil, fmt.Errorf("server: listen: %w", err)
 	}
-	return &tcp{listener: l.(*net.TCPListener), clock: clock, store: s}, nil
+	return &tcp{listener: l.(*net.TCPListener), clock: s.clock, store: s.cfg.Store, door: s.door(name)}, nil
 }
 
 func (t *tcp) Addr() net.Addr { return t.listener.Addr() }
@@ -56,17 +58,18 @@ func (t *tcp) Addr() net.Addr { return t.listener.Addr() }
 func (t *tcp) Close() error { return t.listener.Close() }
 
 func (t *tcp) Run(ctx context.Context, accept func(l link) *peer) error {
-	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn) {
-		if p := accept(&tcpLink{conn: c, raw: raw}); p != nil {
+	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn, g *guest) {
+		l := &tcpLink{conn: c, raw: raw, who: g}
+		if p := accept(l); p != nil {
 			defer p.gone()
-			pump(p, t.newReader(raw), c)
+			pump(p, t.newReader(raw, l), c)
 		}
 	})
 }
 
 // each accepts connections until the context ends, serves each from a goroutine
 // of its own, and returns when all are closed. The first read deadline is set.
-func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.RawConn)) error {
+func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.RawConn, g *guest)) error {
 	stop := context.AfterFunc(ctx, func() { _ = t.Close() })
 	defer stop()
 	var connections sync.WaitGroup
@@ -88,10 +91,18 @@ func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.R
 		}
 		connections.Go(func() {
 			defer func() { _ = c.Close() }()
-			if raw, err := c.SyscallConn(); err == nil {
-				_ = c.SetReadDeadline(time.Now().Add(connectWithin))
-				serve(c, raw)
+			raw, err := c.SyscallConn()
+			if err != nil {
+				return
 			}
+			g, err := t.door.enter(c.RemoteAddr())
+			if err != nil {
+				_ = c.SetLinger(0)
+				return
+			}
+			defer g.leave()
+			_ = c.SetReadDeadline(time.Now().Add(connectWithin))
+			serve(c, raw, g)
 		})
 	}
 }
@@ -166,6 +177,9 @@ type reader struct {
 	t    *tcp
 	raw  syscall.RawConn
 	once func(fd uintptr) bool
+	link *tcpLink // whose connection it is
+	// preface is the beginning of a header that is not whole.
+	preface []byte
 
 	buf []byte
 	n   int
@@ -176,8 +190,8 @@ type reader struct {
 	emptied int64
 }
 
-func (t *tcp) newReader(raw syscall.RawConn) *reader {
-	r := &reader{t: t, raw: raw, emptied: -1}
+func (t *tcp) newReader(raw syscall.RawConn, l *tcpLink) *reader {
+	r := &reader{t: t, raw: raw, link: l, emptied: -1}
 	r.once = r.attempt // one closure for the life of the connection
 	s := t.clock.Stamp()
 	if s.Gaps == 0 || s.Tick-t.clock.Woke() > session.Ticks(doubtAfterGap) {
@@ -202,7 +216,38 @@ func (r *reader) attempt(fd uintptr) bool {
 	return true
 }
 
+// header reads what a load balancer says before its client's bytes, and no byte more.
+func (r *reader) header(g *guest) error {
+	for g.expects {
+		have := len(r.preface)
+		r.preface = append(r.preface, make([]byte, proxyproto.Missing(r.preface))...)
+		n, _, err := r.some(r.preface[have:])
+		r.preface = r.preface[:have+n]
+		if err != nil {
+			return err
+		}
+		if _, err := g.header(r.preface, r.link.conn.RemoteAddr().String()); err != nil {
+			return err
+		}
+	}
+	r.preface = nil
+	return nil
+}
+
 func (r *reader) read(buf []byte) (int, moment, error) {
+	if g := r.link.who; g != nil && (g.expects || g.fault != nil) {
+		if g.fault != nil {
+			return 0, moment{}, g.fault
+		}
+		if err := r.header(g); err != nil {
+			return 0, moment{}, err
+		}
+	}
+	return r.some(buf)
+}
+
+// some reads what there is.
+func (r *reader) some(buf []byte) (int, moment, error) {
 	r.buf = buf
 	if err := r.raw.Read(r.once); err != nil {
 		return 0, moment{}, err

@@ -12,6 +12,7 @@ import (
 type tcpLink struct {
 	conn *net.TCPConn
 	raw  syscall.RawConn
+	who  *guest // nil: its listener asks nothing
 
 	mu sync.Mutex
 	// out is what the kernel has not taken; a goroutine waits until it does.
@@ -114,7 +115,14 @@ func (l *tcpLink) finish() {
 	_ = l.conn.SetReadDeadline(time.Now().Add(finishWithin))
 }
 
-func (l *tcpLink) remote() string { return l.conn.RemoteAddr().String() }
+func (l *tcpLink) remote() string {
+	if a := l.who.address(); a != "" {
+		return a
+	}
+	return l.conn.RemoteAddr().String()
+}
+
+func (l *tcpLink) guest() *guest { return l.who }
 
 func (l *tcpLink) abort() {
 	_ = l.conn.SetLinger(0)

@@ -15,8 +15,8 @@ type secure struct {
 	config *tls.Config
 }
 
-func listenTLS(address string, config *tls.Config, s *Server) (*secure, error) {
-	t, err := listenTCP(address, s.clock, s.cfg.Store)
+func listenTLS(address string, name Listener, config *tls.Config, s *Server) (*secure, error) {
+	t, err := listenTCP(address, name, s)
 	if err != nil {
 		return nil, err
 	}
@@ -26,8 +26,8 @@ func listenTLS(address string, config *tls.Config, s *Server) (*secure, error) {
 }
 
 func (t *secure) Run(ctx context.Context, accept func(l link) *peer) error {
-	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn) {
-		h := &heard{Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: t.newReader(raw), fresh: true}
+	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn, g *guest) {
+		h := t.newHeard(c, raw, g)
 		l := &secureLink{conn: tls.Server(h, t.config), plain: &h.plain}
 		p := accept(l)
 		if p == nil {
@@ -35,6 +35,9 @@ func (t *secure) Run(ctx context.Context, accept func(l link) *peer) error {
 		}
 		defer p.gone()
 		if err := l.conn.Handshake(); err != nil {
+			if g != nil && g.fault != nil {
+				return // it is counted
+			}
 			p.s.metrics.refused(whyTLS)
 			p.log("Client was refused", "reason", whyTLS, "detail", err.Error())
 			return
@@ -59,11 +62,19 @@ type heard struct {
 	accepted time.Time
 	ended    error
 	counted  *stranger // nil: what lies above counts it
+	departs  *guest    // likewise
+}
+
+func (t *tcp) newHeard(c *net.TCPConn, raw syscall.RawConn, g *guest) *heard {
+	h := &heard{Conn: c, plain: tcpLink{conn: c, raw: raw, who: g}, fresh: true}
+	h.reader = t.newReader(raw, &h.plain)
+	return h
 }
 
 // Close closes the connection.
 func (h *heard) Close() error {
 	h.counted.end()
+	h.departs.leave()
 	return h.Conn.Close()
 }
 
@@ -134,6 +145,8 @@ func (l *secureLink) finish() {
 func (l *secureLink) abort() { l.plain.abort() }
 
 func (l *secureLink) remote() string { return l.plain.remote() }
+
+func (l *secureLink) guest() *guest { return l.plain.who }
 
 func (l *secureLink) certificate() *x509.Certificate {
 	chains := l.conn.ConnectionState().VerifiedChains

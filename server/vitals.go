@@ -14,9 +14,9 @@ type vitals struct {
 	// recent holds the worst of each of the last ticks, in ns.
 	recent [16]atomic.Int64
 	now    atomic.Uint32
-	// busy, where there is one, is how long the oldest of what is being handled
+	// busy, where there are any, are how long the oldest of what is being handled
 	// has been so: a loop that hangs does not answer late, but not at all.
-	busy func(now time.Time) time.Duration
+	busy []func(now time.Time) time.Duration
 
 	// band and lowered belong to whoever calls loadBand.
 	band    int
@@ -51,8 +51,8 @@ func (v *vitals) worst() time.Duration {
 	for i := range uint32(second) {
 		worst = max(worst, v.recent[(now-i)%uint32(len(v.recent))].Load())
 	}
-	if v.busy != nil {
-		worst = max(worst, int64(v.busy(time.Now())))
+	for _, busy := range v.busy {
+		worst = max(worst, int64(busy(time.Now())))
 	}
 	return time.Duration(worst)
 }

@@ -26,8 +26,8 @@ type webSocket struct {
 	config *tls.Config // nil: no TLS
 }
 
-func listenWebSocket(address string, config *tls.Config, s *Server) (*webSocket, error) {
-	t, err := listenTCP(address, s.clock, s.cfg.Store)
+func listenWebSocket(address string, name Listener, config *tls.Config, s *Server) (*webSocket, error) {
+	t, err := listenTCP(address, name, s)
 	if err != nil {
 		return nil, err
 	}
@@ -128,15 +128,22 @@ func (l *heardListener) Accept() (net.Conn, error) {
 			_ = c.Close()
 			continue
 		}
-		counted := l.s.stranger()
-		if counted == nil {
+		g, err := l.t.door.enter(c.RemoteAddr())
+		if err != nil {
 			_ = c.SetLinger(0)
 			_ = c.Close()
 			continue
 		}
-		return &heard{
-			Conn: c, plain: tcpLink{conn: c, raw: raw}, reader: l.t.newReader(raw), fresh: true, accepted: time.Now(), counted: counted,
-		}, nil
+		counted := l.s.stranger()
+		if counted == nil {
+			g.leave()
+			_ = c.SetLinger(0)
+			_ = c.Close()
+			continue
+		}
+		h := l.t.newHeard(c, raw, g)
+		h.accepted, h.counted, h.departs = time.Now(), counted, g
+		return h, nil
 	}
 }
 
@@ -202,6 +209,8 @@ func (l *webLink) finish() {
 func (l *webLink) abort() { l.plain.abort() }
 
 func (l *webLink) remote() string { return l.plain.remote() }
+
+func (l *webLink) guest() *guest { return l.plain.who }
 
 func (l *webLink) certificate() *x509.Certificate {
 	if l.state == nil || len(l.state.VerifiedChains) == 0 {
