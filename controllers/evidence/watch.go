@@ -27,6 +27,13 @@ func (b *Book) Watch(ctx context.Context, s *store.Store, namespace string) erro
 // NodesPresence is the name of the Presence that agents beat under.
 const NodesPresence = "nodes"
 
+// ByAgent tells whether a session is one that an agent of the installation in a
+// namespace beats by. It is no client: it ends with its node, and finds another
+// server by itself.
+func ByAgent(namespace string, key store.SessionKey) bool {
+	return key.Namespace == namespace && key.Presence == NodesPresence
+}
+
 func follow[K comparable, V any](ctx context.Context, wg *sync.WaitGroup, updates <-chan store.Update[K, V], apply func(store.Update[K, V])) {
 	wg.Go(func() {
 		for {

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/controllers/lead"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
 	"github.com/rollcall-dev/rollcall/internal/store"
@@ -275,8 +276,9 @@ func (f *Follower) finished(t *lead.Tenure, fo *v1alpha1.Failover) {
 	}
 }
 
-// remaining counts the sessions that the store still holds of a server whose
-// clients have ceased to arrive elsewhere.
+// remaining counts the clients whom the store still holds on a server, when they
+// have ceased to arrive elsewhere. Agents are not waited for: one may have lost its
+// power together with the server.
 func (f *Follower) remaining(t *lead.Tenure, tr *track, server string, key types.NamespacedName) {
 	tr.mu.Lock()
 	incarnation := tr.memory.Incarnation
@@ -287,9 +289,11 @@ func (f *Follower) remaining(t *lead.Tenure, tr *track, server string, key types
 			err = failure
 			break
 		}
-		if session.Session != nil && session.Session.Incarnation == incarnation && !session.Session.Offline {
-			n++
+		if session.Session == nil || session.Session.Incarnation != incarnation || session.Session.Offline ||
+			evidence.ByAgent(f.Ledger.ours.Namespace, session.Key) {
+			continue
 		}
+		n++
 	}
 	tr.mu.Lock()
 	tr.counting = false

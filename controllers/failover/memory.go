@@ -9,7 +9,7 @@ import (
 // and the store, for one that an earlier leader, or a person, has begun.
 func Recall(fo *v1alpha1.Failover, f Facts) Memory {
 	m := Memory{Incarnation: fo.Spec.Incarnation, Clients: int(fo.Spec.Clients), Remaining: -1}
-	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
+	own := f.directs(fo)
 	if m.Incarnation == "" {
 		m.Incarnation = f.Server.Record.Incarnation
 		if own {

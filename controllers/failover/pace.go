@@ -13,8 +13,7 @@ import (
 
 // pace adapts a move in progress to its receivers, where its directive stands.
 func (s Step) pace(fo *v1alpha1.Failover, f Facts) Step {
-	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
-	if s.Put != nil || !own || len(f.Plan.Fleet) == 0 {
+	if s.Put != nil || !f.directs(fo) || len(f.Plan.Fleet) == 0 {
 		return s
 	}
 	last := s.Memory.Pace

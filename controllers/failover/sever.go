@@ -45,7 +45,7 @@ func (s Step) sever(fo *v1alpha1.Failover, f Facts) Step {
 	if d := f.Server.Record.Drain; d != nil && d.Failover == fo.Namespace+"/"+fo.Name && d.Told > s.Memory.Told {
 		s.Memory.Told, s.Memory.Acted = d.Told, f.Now
 	}
-	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
+	own := f.directs(fo)
 	rate := s.Memory.Pace.Rate
 	if s.Memory.Pace.At.IsZero() && own {
 		rate = f.Directive.Rate // as an earlier leader had it

@@ -154,10 +154,28 @@ func Advance(fo *v1alpha1.Failover, m Memory, f Facts) Step {
 	if s.Status.DecidedAt == nil {
 		s.Status.DecidedAt = micro(f.Now)
 	}
-	if Begun(fo) {
+	switch {
+	case Begun(fo):
 		return s.move(fo, f)
+	case f.directs(fo):
+		return s.adopt(fo, f)
 	}
 	return s.begin(fo, f)
+}
+
+// directs tells whether the directive that stands is of this Failover.
+func (f Facts) directs(fo *v1alpha1.Failover) bool {
+	return f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
+}
+
+// adopt goes on with a directive that stands although the object doesn't say so yet:
+// whoever wrote it ended, or could not ask the API server, before it could.
+func (s Step) adopt(fo *v1alpha1.Failover, f Facts) Step {
+	s.Memory.Put, s.Memory.Began = f.Now, f.Now
+	s.Memory.slow(f.Directive.Rate)
+	s.Status.Receivers = int32(len(f.Directive.Targets))
+	s.state(fo, f, metav1.ConditionTrue, metav1.ConditionUnknown, v1alpha1.ReasonMoving, "The directive is written.")
+	return s.move(fo, f)
 }
 
 // begin writes the directive, or ends what should not begin.
@@ -202,7 +220,7 @@ func (s Step) begin(fo *v1alpha1.Failover, f Facts) Step {
 
 // move follows the clients until they have arrived, or never will.
 func (s Step) move(fo *v1alpha1.Failover, f Facts) Step {
-	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
+	own := f.directs(fo)
 	switch {
 	case f.Forbidden != "":
 		return s.end(fo, f, v1alpha1.ReasonCancelled, f.Forbidden)
@@ -304,9 +322,8 @@ func (s Step) end(fo *v1alpha1.Failover, f Facts, reason, message string) Step {
 	}
 	s.state(fo, f, metav1.ConditionFalse, succeeded, reason, message)
 	s.Status.CompletedAt = micro(f.Now)
-	own := f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
 	s.Status.Sever = nil
-	s.Withdraw = own && (!Drains(fo) || reason == v1alpha1.ReasonCancelled)
+	s.Withdraw = f.directs(fo) && (!Drains(fo) || reason == v1alpha1.ReasonCancelled)
 	s.After = 0
 	return s
 }

@@ -57,6 +57,17 @@ func TestSteps(t *testing.T) {
 			outcome: v1alpha1.ReasonCancelled},
 		{name: "without receivers it waits", fresh: true, change: func(f *Facts, _ *Memory) { f.Choice = Choice{Blocked: "full"} },
 			outcome: v1alpha1.ReasonNoHeadroom, pending: 100},
+		{name: "what an earlier leader directed, and could not say any more, goes on", fresh: true,
+			change: func(f *Facts, _ *Memory) {
+				f.Directive, f.Choice = &store.Directive{Failover: "im/fo", Rate: 400}, Choice{}
+				taken(f, store.Takeovers{Late: 20})
+			},
+			outcome: v1alpha1.ReasonMoving, moved: 20, pending: 80, firsts: true},
+		{name: "and is withdrawn where it is forbidden", fresh: true,
+			change: func(f *Facts, _ *Memory) {
+				f.Directive, f.Choice, f.Forbidden = &store.Directive{Failover: "im/fo"}, Choice{}, "Paused."
+			},
+			outcome: v1alpha1.ReasonCancelled, withdrawn: true},
 		{name: "a server that was restarted and is well is left alone", fresh: true,
 			change:  func(f *Facts, m *Memory) { f.State = verdict.Alive; m.Incarnation = "before" },
 			outcome: v1alpha1.ReasonCancelled},

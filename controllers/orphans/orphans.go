@@ -234,26 +234,31 @@ func (k *Keeper) sweep(t *lead.Tenure, r *judge.Result, l loss, since time.Time,
 }
 
 // declare writes a batch. Clients whose record has changed since it was read
-// have come back: the compare fails, and they are left alone.
+// have come back: the compare fails, and they are left alone. Agents end with their
+// nodes, and are no clients that were lost.
 func (k *Keeper) declare(t *lead.Tenure, server string, batch []store.SessionWrite) error {
 	results, err := t.MarkOffline(t.Context, batch)
 	if err != nil {
 		return err
 	}
-	won := 0
-	for _, r := range results {
-		if r.Won {
-			won++
+	clients, agents := 0, 0
+	for i, r := range results {
+		switch {
+		case !r.Won:
+		case evidence.ByAgent(k.cfg.Namespace, batch[i].Key):
+			agents++
+		default:
+			clients++
 		}
 	}
-	k.declared.Add(float64(won))
-	k.cfg.Logger.Info("Clients of a lost server declared offline", "server", server, "clients", won)
+	k.declared.Add(float64(clients))
+	k.cfg.Logger.Info("Clients of a lost server declared offline", "server", server, "clients", clients, "agents", agents)
 	return nil
 }
 
 // policy is that of a session's Presence, and how long its tombstone is kept.
 func (k *Keeper) policy(r *judge.Result, key store.SessionKey) (verdict.ClientPolicy, time.Duration) {
-	if key.Namespace == k.cfg.Namespace && key.Presence == evidence.NodesPresence {
+	if evidence.ByAgent(k.cfg.Namespace, key) {
 		return verdict.ClientPolicy{Grace: agentGrace}, 0
 	}
 	p := r.Of(key.Namespace, key.Presence)
