@@ -39,9 +39,9 @@ import (
 // fieldOwner is the field manager of what the severer writes of a Failover.
 const fieldOwner = client.FieldOwner("rollcall-sever")
 
-// observers are the pods of an installation's parts that ask servers: agents, and
+// Observers selects the pods of an installation's parts that ask servers: agents, and
 // those that stand in for them.
-const observers = "app.kubernetes.io/name=rollcall,app.kubernetes.io/component in (agent,controller,server)"
+const Observers = "app.kubernetes.io/name=rollcall,app.kubernetes.io/component in (agent,controller,server)"
 
 // kube is the cluster of a Kubernetes API. It watches Failovers, of which there
 // are few, and asks for everything else when there is something to be severed.
@@ -75,7 +75,7 @@ func newKube(cfg Config) (*kube, error) {
 	}
 	k := &kube{namespace: cfg.Namespace, node: cfg.Node}
 	var err error
-	if k.observers, err = labels.Parse(observers); err != nil {
+	if k.observers, err = labels.Parse(Observers); err != nil {
 		return nil, fmt.Errorf("sever: %w", err)
 	}
 	if k.cache, err = cache.New(config, cache.Options{Scheme: scheme, Mapper: mapper}); err != nil {
@@ -139,7 +139,7 @@ func (k *kube) target(ctx context.Context, server types.NamespacedName, order *v
 		return t, fmt.Errorf("list the observers: %w", err)
 	}
 	for i := range list.Items {
-		for _, a := range addressesOf(&list.Items[i]) {
+		for _, a := range AddressesOf(&list.Items[i]) {
 			t.spared[a] = true
 		}
 	}
@@ -156,11 +156,11 @@ func targetOf(pod *corev1.Pod, exists bool, order *v1alpha1.SeverOrder, node str
 		return t, refusal{v1alpha1.ReasonHostNetwork,
 			"The pod shares its node's network, where its connections can't be told from others' for certain: take hostNetwork off it, or set failover.sever.mode to Off."}
 	}
-	port, ok := portOf(pod, order.Port)
+	port, ok := PortOf(pod, order.Port)
 	if !ok {
 		return t, refusal{v1alpha1.ReasonNoSuchPort, fmt.Sprintf("No container of the pod has a port called %q.", order.Port.String())}
 	}
-	t.port, t.addresses = port, addressesOf(pod)
+	t.port, t.addresses = port, AddressesOf(pod)
 	if len(t.addresses) == 0 {
 		return t, refusal{v1alpha1.ReasonNoSuchPod, "The pod has no address."}
 	}
@@ -220,7 +220,8 @@ func leads(slices []discoveryv1.EndpointSlice, pod *corev1.Pod) bool {
 	return false
 }
 
-func addressesOf(pod *corev1.Pod) []netip.Addr {
+// AddressesOf are a pod's.
+func AddressesOf(pod *corev1.Pod) []netip.Addr {
 	var all []netip.Addr
 	for _, ip := range pod.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
@@ -230,8 +231,8 @@ func addressesOf(pod *corev1.Pod) []netip.Addr {
 	return all
 }
 
-// portOf finds a container's port by its name; a number is a port as it is.
-func portOf(pod *corev1.Pod, port intstr.IntOrString) (uint16, bool) {
+// PortOf finds a container's port by its name; a number is a port as it is.
+func PortOf(pod *corev1.Pod, port intstr.IntOrString) (uint16, bool) {
 	if port.Type == intstr.Int {
 		return uint16(port.IntVal), port.IntVal > 0 && port.IntVal <= 65535
 	}

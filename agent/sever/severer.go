@@ -61,8 +61,8 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// namespace is a pod's network namespace.
-type namespace interface {
+// Namespace is a pod's network namespace.
+type Namespace interface {
 	List(ctx context.Context, q sockets.Query, each func(sockets.Socket) error) error
 	Destroy(ctx context.Context, s sockets.Socket) error
 	Close() error
@@ -91,7 +91,7 @@ type Severer struct {
 	cfg     Config
 	kube    *kube // nil in tests
 	cluster cluster
-	enter   func(ctx context.Context, addresses []netip.Addr) (namespace, error)
+	enter   func(ctx context.Context, addresses []netip.Addr) (Namespace, error)
 	metrics *metrics
 
 	mu   sync.Mutex
@@ -109,8 +109,8 @@ func New(cfg Config) (*Severer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSeverer(cfg, k, func(ctx context.Context, addresses []netip.Addr) (namespace, error) {
-		return enter(ctx, cfg.Namespaces, addresses)
+	s, err := newSeverer(cfg, k, func(ctx context.Context, addresses []netip.Addr) (Namespace, error) {
+		return Enter(ctx, cfg.Namespaces, addresses)
 	})
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func New(cfg Config) (*Severer, error) {
 	return s, nil
 }
 
-func newSeverer(cfg Config, c cluster, enter func(context.Context, []netip.Addr) (namespace, error)) (*Severer, error) {
+func newSeverer(cfg Config, c cluster, enter func(context.Context, []netip.Addr) (Namespace, error)) (*Severer, error) {
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("sever: %w", err)
@@ -127,8 +127,8 @@ func newSeverer(cfg Config, c cluster, enter func(context.Context, []netip.Addr)
 	return &Severer{cfg: cfg, cluster: c, enter: enter, metrics: m, jobs: map[types.NamespacedName]*job{}}, nil
 }
 
-// enter finds the one network namespace of the node that has all of a pod's addresses.
-func enter(ctx context.Context, dir string, addresses []netip.Addr) (namespace, error) {
+// Enter finds the one network namespace of the node that has all of a pod's addresses.
+func Enter(ctx context.Context, dir string, addresses []netip.Addr) (Namespace, error) {
 	ns, err := sockets.FindNamespace(ctx, dir, addresses)
 	if err != nil {
 		return nil, err

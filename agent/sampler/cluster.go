@@ -1,0 +1,207 @@
+package sampler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rollcall-dev/rollcall/agent/sever"
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+)
+
+// +kubebuilder:rbac:groups=rollcall.dev,resources=presences,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
+
+// settle is how long changes are waited for that follow the first.
+const settle = 50 * time.Millisecond
+
+// KubeCluster is the Cluster of a Kubernetes API. It watches Presences, the pods of
+// its own node, and those of the installation's observers.
+type KubeCluster struct {
+	ours v1alpha1.Installation
+	node string
+	// here has Presences and this node's pods, observers the observers' pods.
+	here, observers cache.Cache
+	dirty, changed  chan struct{} // cap 1
+
+	targets   atomic.Pointer[[]Target]
+	addresses atomic.Pointer[map[netip.Addr]bool]
+}
+
+var _ Cluster = (*KubeCluster)(nil)
+
+// NewCluster prepares to watch the API of config. Nothing is asked before Run.
+func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*KubeCluster, error) {
+	k := &KubeCluster{ours: ours, node: node, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	k.targets.Store(&[]Target{})
+	k.addresses.Store(&map[netip.Addr]bool{})
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("sampler: %w", err)
+		}
+	}
+	mapper := meta.NewDefaultRESTMapper(nil) // so that an API that is away need not be asked
+	for _, list := range []string{"", "List"} {
+		mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"+list), meta.RESTScopeNamespace)
+		mapper.Add(v1alpha1.GroupVersion.WithKind("Presence"+list), meta.RESTScopeNamespace)
+	}
+	observers, err := labels.Parse(sever.Observers)
+	if err != nil {
+		return nil, fmt.Errorf("sampler: %w", err)
+	}
+	watch := func(objects map[client.Object]cache.ByObject) (cache.Cache, error) {
+		c, err := cache.New(config, cache.Options{Scheme: scheme, Mapper: mapper, ByObject: objects, ReaderFailOnMissingInformer: true})
+		if err != nil {
+			return nil, fmt.Errorf("sampler: cache of the Kubernetes API: %w", err)
+		}
+		return c, nil
+	}
+	k.here, err = watch(map[client.Object]cache.ByObject{
+		&v1alpha1.Presence{}: {},
+		&corev1.Pod{}:        {Field: fields.OneTermEqualSelector("spec.nodeName", node), Transform: strip},
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.observers, err = watch(map[client.Object]cache.ByObject{
+		&corev1.Pod{}: {Namespaces: map[string]cache.Config{ours.Namespace: {}}, Label: observers, Transform: strip},
+	})
+	return k, err
+}
+
+// Targets implements Cluster.
+func (k *KubeCluster) Targets() []Target { return *k.targets.Load() }
+
+// Observers implements Cluster.
+func (k *KubeCluster) Observers() map[netip.Addr]bool { return *k.addresses.Load() }
+
+// Changed implements Cluster.
+func (k *KubeCluster) Changed() <-chan struct{} { return k.changed }
+
+// Run watches until ctx ends.
+func (k *KubeCluster) Run(ctx context.Context) error {
+	for _, watched := range []struct {
+		in   cache.Cache
+		kind client.Object
+	}{{k.here, &v1alpha1.Presence{}}, {k.here, &corev1.Pod{}}, {k.observers, &corev1.Pod{}}} {
+		informer, err := watched.in.GetInformer(ctx, watched.kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("sampler: watch %T: %w", watched.kind, err)
+		}
+		changed := toolscache.ResourceEventHandlerFuncs{
+			AddFunc: func(any) { poke(k.dirty) }, UpdateFunc: func(any, any) { poke(k.dirty) }, DeleteFunc: func(any) { poke(k.dirty) },
+		}
+		if _, err := informer.AddEventHandler(changed); err != nil {
+			return fmt.Errorf("sampler: watch %T: %w", watched.kind, err)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return k.here.Start(ctx) })
+	group.Go(func() error { return k.observers.Start(ctx) })
+	group.Go(func() error { return k.follow(ctx) })
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("sampler: watch the Kubernetes API: %w", err)
+	}
+	return nil
+}
+
+// follow keeps what is known up to date, once all is: connections of observers
+// that are not known yet would count as clients'.
+func (k *KubeCluster) follow(ctx context.Context) error {
+	if !k.here.WaitForCacheSync(ctx) || !k.observers.WaitForCacheSync(ctx) {
+		return nil
+	}
+	for {
+		if err := k.look(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-k.dirty:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(settle):
+		}
+	}
+}
+
+// look reads the caches.
+func (k *KubeCluster) look(ctx context.Context) error {
+	var presences v1alpha1.PresenceList
+	var pods, observers corev1.PodList
+	for _, read := range []struct {
+		from cache.Cache
+		list client.ObjectList
+	}{{k.here, &presences}, {k.here, &pods}, {k.observers, &observers}} {
+		if err := read.from.List(ctx, read.list, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("list %T: %w", read.list, err)
+		}
+	}
+	addresses := map[netip.Addr]bool{}
+	for i := range observers.Items {
+		for _, a := range sever.AddressesOf(&observers.Items[i]) {
+			addresses[a] = true
+		}
+	}
+	if !maps.Equal(addresses, *k.addresses.Load()) {
+		k.addresses.Store(&addresses)
+	}
+	if targets := compose(presences.Items, pods.Items, k.ours, k.node); !slices.EqualFunc(targets, *k.targets.Load(), Target.equal) {
+		k.targets.Store(&targets)
+		poke(k.changed)
+	}
+	return nil
+}
+
+// strip keeps of a pod what is read here.
+func strip(o any) (any, error) {
+	p, ok := o.(*corev1.Pod)
+	if !ok {
+		return o, nil
+	}
+	ports := func(containers []corev1.Container) []corev1.Container {
+		var kept []corev1.Container
+		for _, c := range containers {
+			if len(c.Ports) > 0 {
+				kept = append(kept, corev1.Container{Ports: c.Ports})
+			}
+		}
+		return kept
+	}
+	return &corev1.Pod{
+		// The caches select by labels and fields once more.
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion, Labels: p.Labels},
+		Spec: corev1.PodSpec{
+			NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,
+			Containers: ports(p.Spec.Containers), InitContainers: ports(p.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
+	}, nil
+}
+
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

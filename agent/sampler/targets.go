@@ -1,0 +1,93 @@
+package sampler
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rollcall-dev/rollcall/agent/sever"
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+)
+
+// defaultWindow is the API's, for a Presence from before there was one.
+const defaultWindow = time.Second
+
+// Target is a server of this node.
+type Target struct {
+	Server    string // "namespace/pod"
+	UID       types.UID
+	Addresses []netip.Addr
+	Port      uint16
+	// Window is the Presence's.
+	Window time.Duration
+	// Refused is why its kernel can't be asked, and what to do about it; empty: it can.
+	Refused string
+}
+
+func (t Target) equal(o Target) bool {
+	return t.Server == o.Server && t.UID == o.UID && t.Port == o.Port && t.Window == o.Window && t.Refused == o.Refused &&
+		slices.Equal(t.Addresses, o.Addresses)
+}
+
+// compose finds the targets among a node's pods: those that a Presence of services
+// selects, by the oldest where several do. Heartbeat servers say themselves how
+// many they hold, and whether they keep up.
+func compose(presences []v1alpha1.Presence, pods []corev1.Pod, ours v1alpha1.Installation, node string) []Target {
+	presences = slices.Clone(presences)
+	slices.SortFunc(presences, func(a, b v1alpha1.Presence) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	var all []Target
+	taken := map[types.UID]bool{}
+	for i := range presences {
+		p := &presences[i]
+		if p.Spec.Servers == nil || !ours.Owns(p) {
+			continue
+		}
+		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.Servers.Selector)
+		if err != nil {
+			continue // the controller says so in the Presence
+		}
+		for j := range pods {
+			pod := &pods[j]
+			if pod.Namespace != p.Namespace || pod.Spec.NodeName != node || taken[pod.UID] || !selector.Matches(labels.Set(pod.Labels)) {
+				continue
+			}
+			taken[pod.UID] = true
+			if t, ok := targetOf(p, pod); ok && !p.Spec.Servers.Probe.Heartbeats() {
+				all = append(all, t)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Target) int { return strings.Compare(a.Server, b.Server) })
+	return all
+}
+
+// targetOf is false for a pod that does not run, or is not to be reached yet.
+func targetOf(p *v1alpha1.Presence, pod *corev1.Pod) (Target, bool) {
+	t := Target{
+		Server: pod.Namespace + "/" + pod.Name, UID: pod.UID, Addresses: sever.AddressesOf(pod),
+		Window: cmp.Or(p.Spec.Servers.Overload.Window.Duration, defaultWindow),
+	}
+	if pod.Status.Phase != corev1.PodRunning || len(t.Addresses) == 0 {
+		return t, false
+	}
+	port, known := sever.PortOf(pod, p.Spec.Servers.Port)
+	t.Port = port
+	switch {
+	case pod.Spec.HostNetwork:
+		t.Refused = "the pod shares its node's network, where its connections can't be told from others' for certain: take hostNetwork off it"
+	case !known:
+		t.Refused = fmt.Sprintf("no container of the pod has a port called %q: set spec.servers.port of Presence %s to one that it has, or to its number",
+			p.Spec.Servers.Port.String(), p.Name)
+	}
+	return t, true
+}

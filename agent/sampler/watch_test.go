@@ -1,0 +1,194 @@
+package sampler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/sockets"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
+
+// played is a pod's network namespace that does as it is told.
+type played struct {
+	queue   sockets.Queue
+	clients []string // remote addresses
+	fails   error
+	closed  int
+	asked   []sockets.Query
+}
+
+func (p *played) List(_ context.Context, q sockets.Query, each func(sockets.Socket) error) error {
+	p.asked = append(p.asked, q)
+	if p.fails != nil {
+		return p.fails
+	}
+	local := netip.MustParseAddrPort("10.0.0.1:8080")
+	if len(q.States) > 0 {
+		return each(sockets.Socket{State: sockets.Listen, Local: local, ReadQueue: p.queue.Waiting, WriteQueue: p.queue.Limit})
+	}
+	for _, c := range p.clients {
+		if err := each(sockets.Socket{State: sockets.Established, Local: local, Remote: netip.MustParseAddrPort(c)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *played) Close() error {
+	p.closed++
+	return nil
+}
+
+func newWatch(p *played) (w *watch, told *[]wire.Observation) {
+	told = &[]wire.Observation{}
+	w = &watch{
+		target: Target{Server: "shop/web-0", UID: "u", Port: 8080, Window: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+		enter: func(context.Context, []netip.Addr) (namespace, error) {
+			if errors.Is(p.fails, sockets.ErrNoNamespace) {
+				return nil, p.fails
+			}
+			return p, nil
+		},
+		spared: func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.9.9"): true} },
+		tell:   func(o wire.Observation) { *told = append(*told, o) },
+		log:    slog.New(slog.DiscardHandler), looks: func() {},
+	}
+	w.begin()
+	return w, told
+}
+
+func TestOnlyClientsAreCounted(t *testing.T) {
+	p := &played{queue: sockets.Queue{Limit: 8}, clients: []string{
+		"10.0.0.7:1", "10.0.0.8:1", "[fd00::7]:1", // clients
+		"10.0.9.9:1", "127.0.0.1:1", "[::1]:1", "10.0.0.1:1", // an observer, loopback, the pod itself
+	}}
+	w, told := newWatch(p)
+	if wait := w.look(t.Context(), time.Unix(1, 0)); wait != calm {
+		t.Errorf("the next look is in %v", wait)
+	}
+	o := (*told)[0]
+	if o.Band != wire.BandOK || o.Connections == nil || *o.Connections != 3 || o.Incarnation != "u" || o.Address != "10.0.0.1:8080" || !o.Since.Equal(time.Unix(1, 0)) {
+		t.Errorf("told is %+v", o)
+	}
+	// Who listens is asked of both families, who is connected of those that listen.
+	if len(p.asked) != 2 || p.asked[0].Families != nil || len(p.asked[1].Families) != 1 || !p.asked[1].Info || p.asked[1].Port != 8080 {
+		t.Errorf("asked is %+v", p.asked)
+	}
+}
+
+func TestAFullQueueIsLookedAtSooner(t *testing.T) {
+	p := &played{queue: sockets.Queue{Waiting: 9, Limit: 8}}
+	w, told := newWatch(p)
+	now := time.Unix(1, 0)
+	for range 4 {
+		if wait := w.look(t.Context(), now); wait != uneasy {
+			t.Fatalf("the next look is in %v", wait)
+		}
+		now = now.Add(uneasy)
+	}
+	last := (*told)[len(*told)-1]
+	if (*told)[0].Band != wire.BandOK || last.Band != wire.BandQueueFull || !last.Since.Equal(time.Unix(2, 0)) || last.Detail == "" {
+		t.Errorf("told is %+v", *told)
+	}
+}
+
+func TestWhyAKernelCannotBeAskedIsSaid(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		fails   error
+		refused string
+		again   time.Duration
+		want    string
+	}{
+		{"no namespace", fmt.Errorf("looking: %w", sockets.ErrNoNamespace), "", enterAgain, "looking: " + sockets.ErrNoNamespace.Error()},
+		{"no privilege", sockets.ErrNotPermitted, "", refusedAgain, sockets.ErrNotPermitted.Error()},
+		{"a kernel that can't", sockets.ErrUnsupported, "", refusedAgain, sockets.ErrUnsupported.Error()},
+		{"a pod that is refused", nil, "take hostNetwork off it", 0, "take hostNetwork off it"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &played{queue: sockets.Queue{Limit: 8}, fails: tt.fails}
+			w, told := newWatch(p)
+			w.target.Refused = tt.refused
+			if wait := w.look(t.Context(), time.Unix(1, 0)); wait != tt.again {
+				t.Errorf("the next look is in %v, want %v", wait, tt.again)
+			}
+			if o := (*told)[0]; len(*told) != 1 || o.Band != wire.BandBlind || o.Detail != tt.want || o.Connections != nil {
+				t.Errorf("told is %+v", *told)
+			}
+			if tt.fails == nil {
+				return
+			}
+			p.fails = nil
+			w.look(t.Context(), time.Unix(20, 0))
+			if o := (*told)[1]; o.Band != wire.BandOK || !o.Since.Equal(time.Unix(20, 0)) {
+				t.Errorf("when it can, told is %+v", o)
+			}
+		})
+	}
+}
+
+// What is seen may be what an earlier sandbox of the pod has left.
+func TestANamespaceInWhichNobodyListensIsEnteredAnew(t *testing.T) {
+	p := &played{queue: sockets.Queue{Limit: 8}}
+	w, _ := newWatch(p)
+	deaf := namespaceFunc(func(q sockets.Query) error { return nil })
+	entered := 0
+	w.enter = func(context.Context, []netip.Addr) (namespace, error) { entered++; return deaf, nil }
+	now := time.Unix(1, 0)
+	for range 25 {
+		w.look(t.Context(), now)
+		now = now.Add(calm)
+	}
+	if entered != 3 {
+		t.Errorf("it is entered %d times in 25 s, want 3", entered)
+	}
+}
+
+type namespaceFunc func(sockets.Query) error
+
+func (f namespaceFunc) List(_ context.Context, q sockets.Query, _ func(sockets.Socket) error) error {
+	return f(q)
+}
+func (namespaceFunc) Close() error { return nil }
+
+func TestANumberOfConnectionsIsToldWhenItIsWorthIt(t *testing.T) {
+	for _, tt := range []struct {
+		told, count int
+		since       time.Duration
+		want        bool
+	}{
+		{100, 100, time.Second, false},
+		{100, 110, tellSoon, true},
+		{100, 90, tellSoon, true},
+		{100, 200, tellSoon - 1, false}, // too soon after the last
+		{100, 109, tellSoon, false},
+		{5, 9, tellSoon, false}, // twice as many, and few all the same
+		{1000, 1099, tellSoon, false},
+		{1000, 1099, tellLate, true},
+		{0, 10, tellSoon, true},
+	} {
+		if got := worthTelling(tt.told, tt.count, tt.since); got != tt.want {
+			t.Errorf("%d after %d, %v later: %v", tt.count, tt.told, tt.since, got)
+		}
+	}
+	// In all that time what is told stays as it was, so that nothing is written.
+	p := &played{queue: sockets.Queue{Limit: 8}, clients: []string{"10.0.0.7:1"}}
+	w, told := newWatch(p)
+	w.look(t.Context(), time.Unix(1, 0))
+	p.clients = append(p.clients, "10.0.0.8:1")
+	w.look(t.Context(), time.Unix(30, 0))
+	w.look(t.Context(), time.Unix(31, 0))
+	w.look(t.Context(), time.Unix(60, 0))
+	var counts []int
+	for _, o := range *told {
+		counts = append(counts, *o.Connections)
+	}
+	if fmt.Sprint(counts) != "[1 1 2 2]" {
+		t.Errorf("told is %v", counts)
+	}
+}
