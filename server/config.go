@@ -54,6 +54,10 @@ type Config struct {
 	// MaxConnections is how many there may be in all, those included that have not
 	// connected yet; 0: as many as there may be sessions, and 8192 more.
 	MaxConnections int
+	// ListenUDP is the address for beats by datagrams, host:port; empty: none. Keys
+	// for them are given over TLS only. AdvertiseUDP is where clients reach it at this
+	// very server, host:port; empty: the host of Advertise, or else of ListenUDP.
+	ListenUDP, AdvertiseUDP string
 	// Loops is how many event loops serve plain TCP, on Linux: 0: one for
 	// every two processors (of GOMAXPROCS); negative: none, but a goroutine for each
 	// connection, as everywhere else.
@@ -105,6 +109,11 @@ func (c *Config) validate() error {
 			return fmt.Errorf("server: Advertise %q is not host:port", c.Advertise)
 		}
 	}
+	if c.AdvertiseUDP != "" {
+		if _, _, err := net.SplitHostPort(c.AdvertiseUDP); err != nil {
+			return fmt.Errorf("server: AdvertiseUDP %q is not host:port", c.AdvertiseUDP)
+		}
+	}
 	switch {
 	case c.Listen == "" && c.ListenTLS == "":
 		return errors.New("server: Listen or ListenTLS is needed")
@@ -114,6 +123,10 @@ func (c *Config) validate() error {
 		return errors.New("server: ListenBalanced needs the load balancer's networks, Doors[balanced-listen].Proxied")
 	case c.ConnectionsPerAddress < 0, c.MaxConnections < 0:
 		return errors.New("server: ConnectionsPerAddress or MaxConnections is negative")
+	case c.ListenUDP != "" && c.TLS == nil:
+		return errors.New("server: ListenUDP needs ListenTLS or ListenWebSocketTLS: over those alone clients are given keys for it")
+	case c.ListenUDP == "" && c.AdvertiseUDP != "":
+		return errors.New("server: AdvertiseUDP goes with ListenUDP")
 	case c.RevalidateEvery < 0:
 		return fmt.Errorf("server: RevalidateEvery %v is negative", c.RevalidateEvery)
 	case c.Capacity < 1:

@@ -244,9 +244,10 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	p.ungreeted = true
 	p.mu.Unlock()
 	class := s.table.Class(p.more.entering.key.Namespace, p.more.entering.key.Presence, p.probe)
+	byDatagram := p.mayDatagram(c)
 	attached, err := s.table.Attach(session.Arrival[peer]{
 		Class: class, Client: p.more.entering.key.Client, Principal: principal.Name, Lease: p.presence.lease(p.interval),
-		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(),
+		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(), Datagrams: byDatagram,
 	})
 	if err != nil {
 		p.greet() // nobody else has seen it
@@ -278,6 +279,9 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 		User: append([]mqtt.User{
 			{Name: wire.PropServer, Value: s.name}, {Name: wire.PropIncarnation, Value: s.cfg.Incarnation},
 		}, refusal{servers: s.directory.hints()}.users()...),
+	}
+	if byDatagram {
+		answer.User = append(answer.User, s.udp.grant(attached.Place, attached.Arrival, s.clock.Stamp().Tick))
 	}
 	p.turn.out = answer.Append(p.turn.out, p.limit)
 	return nil

@@ -62,11 +62,12 @@ func (s *Server) others() []store.Target {
 	return l
 }
 
-// connected is how many clients there are with a connection.
+// connected is how many clients there are that have not heard yet that they shall
+// go: with a connection, or beating by datagrams.
 func (s *Server) connected() int {
 	n := 0
 	s.table.Each(func(v session.View[peer]) bool {
-		if canBeTold(v) {
+		if canBeTold(v) || v.Link == nil && v.Datagrams && !v.Heard {
 			n++
 		}
 		return true
@@ -74,9 +75,13 @@ func (s *Server) connected() int {
 	return n
 }
 
-// canBeTold tells whether a client has a connection, and is not on its way yet.
+// canBeTold tells whether a client has a connection, and is not on its way yet, or
+// beats by datagrams, and is not to hear so yet.
 func canBeTold(v session.View[peer]) bool {
-	return v.Link != nil && !v.Class.Probe && !v.Link.leaving.Load()
+	if v.Link == nil {
+		return v.Datagrams && !v.Told
+	}
+	return !v.Class.Probe && !v.Link.leaving.Load()
 }
 
 // ends is what a newcomer is told while the server is about to end.

@@ -101,6 +101,13 @@ func (d *drain) shedding() time.Duration {
 	return after + rand.N(after)
 }
 
+// stands tells whether clients are moved away from here.
+func (d *drain) stands() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current != nil && !d.current.Refuse
+}
+
 // progress is what the server's record says of it.
 func (d *drain) progress() *store.DrainProgress {
 	d.mu.Lock()
@@ -113,16 +120,17 @@ func (d *drain) progress() *store.DrainProgress {
 
 // move is one client to be told to go, and where to.
 type move struct {
-	peer    *peer
+	candidate
 	target  store.Target
 	targets []store.Target
 }
 
 // candidate is a client that may be told to go.
 type candidate struct {
-	peer   *peer
-	class  *session.Class
-	client string
+	peer    *peer // nil: it has no connection, and hears of it when it beats by datagram
+	class   *session.Class
+	client  string
+	arrival uint64
 }
 
 func (c candidate) key() store.SessionKey {
@@ -155,13 +163,13 @@ func (d *drain) next(now time.Time, search func(everyone bool) []candidate) []mo
 		}
 		c := d.left[0]
 		d.left = d.left[1:]
-		if c.peer.leaving.Load() || d.alone(now, c) {
+		if c.peer != nil && c.peer.leaving.Load() || d.alone(now, c) {
 			continue
 		}
 		if d.current.Drain {
 			d.note(now, c.key())
 		}
-		moves = append(moves, move{c.peer, d.choice.next(d.current.Targets), d.current.Targets})
+		moves = append(moves, move{c, d.choice.next(d.current.Targets), d.current.Targets})
 	}
 	d.told += len(moves)
 	d.pace.credit -= float64(len(moves))
@@ -271,6 +279,12 @@ func (s *Server) move(ctx context.Context) error {
 // tell tells clients to go.
 func (s *Server) tell(moves []move) {
 	for _, m := range moves {
+		if m.peer == nil {
+			if s.table.Tell(m.class, m.client, m.arrival, true) {
+				s.metrics.told.Inc()
+			}
+			continue
+		}
 		m.peer.goodbye(mqtt.Goodbye{
 			Reason: mqtt.UseAnotherServer, Reference: m.target.Address,
 			User: refusal{servers: s.refuges(m)}.users(),
@@ -295,13 +309,13 @@ func (s *Server) refuges(m move) []wire.ServerHint {
 	return first(m.target.Address, l)
 }
 
-// movable are the clients that can be told to go: those with a connection, and
-// in a drain the agents' sessions too.
+// movable are the clients that can be told to go: those with a connection, or
+// that beat by datagrams, and in a drain the agents' sessions too.
 func (s *Server) movable(everyone bool) []candidate {
 	var l []candidate
 	s.table.Each(func(v session.View[peer]) bool {
-		if canBeTold(v) && (everyone || v.Link.presence.Kind == Clients) {
-			l = append(l, candidate{v.Link, v.Class, v.Client})
+		if canBeTold(v) && (everyone || v.Link == nil || v.Link.presence.Kind == Clients) {
+			l = append(l, candidate{v.Link, v.Class, v.Client, v.Arrival})
 		}
 		return true
 	})

@@ -33,11 +33,29 @@ type late struct {
 	b    []byte
 	read time.Time
 	last bool
+	call func() // instead, where it is no peer's
+}
+
+func (s *Server) deliverLate(l late) {
+	if l.call != nil {
+		l.call()
+		return
+	}
+	s.deliver(l.peer, l.b, l.read, l.last)
 }
 
 // hold takes what is to be sent, if it is to be late; once it is, so is what
 // comes after it.
 func (l *delayLine) hold(p *peer, b []byte, read time.Time, last bool) bool {
+	return l.line(func() late { return late{peer: p, b: slices.Clone(b), read: read, last: last} })
+}
+
+// holdCall is hold for what a call sends.
+func (l *delayLine) holdCall(call func()) bool {
+	return l.line(func() late { return late{call: call} })
+}
+
+func (l *delayLine) line(what func() late) bool {
 	if l.faults == nil {
 		return false
 	}
@@ -51,7 +69,9 @@ func (l *delayLine) hold(p *peer, b []byte, read time.Time, last bool) bool {
 	if n := len(l.queue); n > 0 && due.Before(l.queue[n-1].due) {
 		due = l.queue[n-1].due
 	}
-	l.queue = append(l.queue, late{due, p, slices.Clone(b), read, last})
+	one := what()
+	one.due = due
+	l.queue = append(l.queue, one)
 	if len(l.queue) == 1 {
 		select {
 		case l.wake <- struct{}{}:

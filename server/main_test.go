@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,10 @@ func TestMain(m *testing.M) {
 	)
 }
 
+// childTLS, when set, has the child listen for TLS and take datagrams too: the
+// files of its certificate and key, a line each.
+const childTLS = "ROLLCALL_TEST_CHILD_TLS"
+
 // serveAsChild serves until its parent is gone.
 func serveAsChild(endpoint string) error {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -55,14 +60,22 @@ func serveAsChild(endpoint string) error {
 		return err
 	}
 	defer st.Close()
-	s, err := server.New(server.Config{
+	config := server.Config{
 		Name: "child", Namespace: "rollcall-system", Incarnation: "child.1", Listen: "127.0.0.1:0", Capacity: 1000,
 		Store: st, Presences: known, Authenticator: clients{}, Logger: log, Registerer: prometheus.NewRegistry(), Loops: loops(),
-	})
+	}
+	if cert, key, ok := strings.Cut(os.Getenv(childTLS), "\n"); ok {
+		shown, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return err
+		}
+		config.ListenTLS, config.ListenUDP, config.TLS = "127.0.0.1:0", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{shown}}
+	}
+	s, err := server.New(config)
 	if err != nil {
 		return err
 	}
-	fmt.Println(s.Addr())
+	fmt.Println(s.Addr(), s.AddrTLS())
 	return s.Run(ctx)
 }
 
@@ -70,6 +83,7 @@ func serveAsChild(endpoint string) error {
 type child struct {
 	t       testing.TB
 	addr    string
+	tls     string // addr, where it doesn't listen for TLS
 	process *os.Process
 }
 
@@ -103,7 +117,7 @@ func startChild(t testing.TB, endpoint string) *child {
 	if err != nil {
 		t.Fatalf("the child says nothing: %v", err)
 	}
-	c.addr = strings.TrimSpace(line)
+	c.addr, c.tls, _ = strings.Cut(strings.TrimSpace(line), " ")
 	return c
 }
 

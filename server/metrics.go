@@ -1,8 +1,11 @@
 package server
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rollcall-dev/rollcall/internal/datagram"
 	"github.com/rollcall-dev/rollcall/server/session"
 )
 
@@ -60,6 +63,8 @@ type metrics struct {
 	told     prometheus.Counter
 	revoked  prometheus.Counter
 	stranded prometheus.Counter
+	// datagrams that were answered, by the answer.
+	datagrams map[datagram.Kind]prometheus.Counter
 }
 
 func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
@@ -83,13 +88,19 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	m.stranded = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "rollcall_server_stranded_total", Help: "Clients let in again during a drain, because nobody else had taken them.",
 	})
-	for _, w := range whys {
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "rollcall_server_datagrams_total", Help: "Datagrams that were answered, by the answer: ok, draining (go elsewhere), gone (there is no session).",
+	}, []string{"answer"})
+	m.datagrams = map[datagram.Kind]prometheus.Counter{
+		datagram.OK: answers.WithLabelValues("ok"), datagram.Draining: answers.WithLabelValues("draining"), datagram.Gone: answers.WithLabelValues("gone"),
+	}
+	for _, w := range slices.Concat(whys, datagramWhys) {
 		m.refusals.WithLabelValues(string(w))
 	}
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.refusals, m.beats, m.expired, m.told, m.revoked, m.stranded)
+	reg.MustRegister(m.refusals, m.beats, m.expired, m.told, m.revoked, m.stranded, answers)
 	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
 	}

@@ -30,7 +30,8 @@ func (s *Server) revalidate(ctx context.Context) error {
 }
 
 // sweep asks about each principal of each Presence once. A session without a
-// connection is left: whoever comes back to it is authenticated.
+// connection is left, unless it beats by datagrams: whoever comes back to it is
+// authenticated.
 func (s *Server) sweep(r Revalidator) {
 	type held struct {
 		class     *session.Class
@@ -38,7 +39,10 @@ func (s *Server) sweep(r Revalidator) {
 	}
 	now := map[held]Rights{}
 	s.table.Each(func(v session.View[peer]) bool {
-		if v.Link == nil {
+		given := Connect
+		if v.Link != nil {
+			given = v.Link.rights
+		} else if !v.Datagrams {
 			return true
 		}
 		h := held{v.Class, v.Principal}
@@ -47,7 +51,7 @@ func (s *Server) sweep(r Revalidator) {
 			rights = r.Revalidate(v.Class.Namespace, v.Class.Presence, v.Principal)
 			now[h] = rights
 		}
-		if !rights.Has(v.Link.rights) {
+		if !rights.Has(given) {
 			s.revoke(v)
 		}
 		return true

@@ -35,6 +35,7 @@ type Server struct {
 	recorder  *record.Recorder
 	carriers  []carrier // of all that it listens on
 	listening map[Listener]carrier
+	udp       *udp // nil: no datagrams are taken
 	directory directory
 	drain     drain
 	admission *admission
@@ -127,6 +128,14 @@ func (s *Server) listen() error {
 		s.listening[l.name] = c
 		s.carriers = append(s.carriers, c)
 	}
+	if s.cfg.ListenUDP == "" {
+		return nil
+	}
+	u, err := listenUDP(s)
+	if err != nil {
+		return err
+	}
+	s.udp = u
 	return nil
 }
 
@@ -161,6 +170,9 @@ func (s *Server) Close() error {
 	var errs []error
 	for _, c := range s.carriers {
 		errs = append(errs, c.Close())
+	}
+	if s.udp != nil {
+		errs = append(errs, s.udp.socket.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -203,7 +215,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.move(work) })
 	group.Go(func() error { return s.revalidate(work) })
 	group.Go(func() error {
-		return s.delayed.run(work, func(l late) { s.deliver(l.peer, l.b, l.read, l.last) })
+		return s.delayed.run(work, s.deliverLate)
 	})
 	registered := make(chan *store.Registration, 1)
 	group.Go(func() error { return s.announce(work, registered) })
@@ -224,6 +236,9 @@ func (s *Server) Run(ctx context.Context) error {
 		serving, ctx := errgroup.WithContext(accepting)
 		for _, c := range s.carriers {
 			serving.Go(func() error { return c.Run(ctx, s.accept) })
+		}
+		if s.udp != nil {
+			serving.Go(func() error { return s.udp.run(ctx) })
 		}
 		return serving.Wait()
 	})

@@ -22,7 +22,7 @@ func TestPatienceIsAShareOfTheLease(t *testing.T) {
 func TestWhoCannotGoElsewhereIsLetInAgainAndLeftAlone(t *testing.T) {
 	table := session.NewTable[peer](0)
 	class := table.Class("im", "phone", false)
-	c := candidate{&peer{}, class, "c"}
+	c := candidate{peer: &peer{}, class: class, client: "c"}
 	d := &drain{wake: make(chan struct{}, 1)}
 	now := time.Unix(1000, 0)
 	d.follow(now, &store.Directive{Failover: "im/f", Drain: true, Rate: 100, FirstWave: 10, Targets: []store.Target{{Server: "b", Weight: 1}}})

@@ -148,6 +148,8 @@ func (l *secureLink) remote() string { return l.plain.remote() }
 
 func (l *secureLink) guest() *guest { return l.plain.who }
 
+func (l *secureLink) secure() bool { return true }
+
 func (l *secureLink) certificate() *x509.Certificate {
 	chains := l.conn.ConnectionState().VerifiedChains
 	if len(chains) == 0 {

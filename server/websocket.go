@@ -212,6 +212,8 @@ func (l *webLink) remote() string { return l.plain.remote() }
 
 func (l *webLink) guest() *guest { return l.plain.who }
 
+func (l *webLink) secure() bool { return l.state != nil }
+
 func (l *webLink) certificate() *x509.Certificate {
 	if l.state == nil || len(l.state.VerifiedChains) == 0 {
 		return nil

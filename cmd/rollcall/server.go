@@ -29,6 +29,7 @@ func serverCommand() *cobra.Command {
 		name, podUID, zone, node   string
 		listen, advertise          string
 		webSocket, webSocketTLS    string
+		udp, udpAdvertise          string
 		capacity, loops, gcPercent int
 		memoryLimit                int64
 		connectRate, drainRate     float64
@@ -60,6 +61,18 @@ func serverCommand() *cobra.Command {
 			}
 			if o.webSocketTLS != "" && o.tlsServerOptions.listen == "" {
 				c.fail("websocket-tls-listen", "needs --tls-listen, whose certificate it shows")
+			}
+			if o.udp != "" {
+				c.address("udp-listen", o.udp, true)
+				if o.tlsServerOptions.listen == "" {
+					c.fail("udp-listen", "needs --tls-listen: over TLS alone clients are given keys for it")
+				}
+			}
+			if o.udpAdvertise != "" {
+				c.address("udp-advertise", o.udpAdvertise, false)
+				if o.udp == "" {
+					c.fail("udp-advertise", "needs --udp-listen")
+				}
 			}
 			if o.capacity < 1 {
 				c.fail("capacity", "%d must be at least 1", o.capacity)
@@ -134,7 +147,7 @@ func serverCommand() *cobra.Command {
 				}
 				s, err := server.New(server.Config{
 					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
-					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, ListenWebSocket: o.webSocket, ListenWebSocketTLS: o.webSocketTLS, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
+					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, ListenWebSocket: o.webSocket, ListenWebSocketTLS: o.webSocketTLS, ListenUDP: o.udp, AdvertiseUDP: o.udpAdvertise, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
 					DrainFor: o.drainFor, DrainRate: o.drainRate,
 					Store: records, Presences: presences, Authenticator: authenticator, Observes: observes,
 					Faults: faults, Logger: log, Registerer: metrics,
@@ -172,6 +185,8 @@ func serverCommand() *cobra.Command {
 	f.StringVar(&o.listen, "listen", ":1883", "`address` for MQTT over plain TCP; empty: none")
 	f.StringVar(&o.webSocket, "websocket-listen", "", "`address` for MQTT over WebSocket (subprotocol mqtt), without TLS; empty: none")
 	f.StringVar(&o.webSocketTLS, "websocket-tls-listen", "", "`address` for MQTT over WebSocket with TLS; empty: none")
+	f.StringVar(&o.udp, "udp-listen", "", "`address` for beats by UDP of clients that have connected over TLS and asked for it; empty: none")
+	f.StringVar(&o.udpAdvertise, "udp-advertise", "", "`address` at which clients reach --udp-listen of this very server, host:port; empty: the host of --advertise and that port")
 	f.StringVar(&o.advertise, "advertise", "", "`address` at which clients reach this very server, host:port")
 	f.IntVar(&o.loops, "loops", 0, "event loops for plain TCP, on Linux; 0: one for every two processors, -1: none, but a goroutine for each connection")
 	f.IntVar(&o.gcPercent, "gc-percent", 0, "how far the heap may grow over what is live before it is collected, in `percent`; 0: GOGC where it is set, else 100")

@@ -42,6 +42,18 @@ cluster already. Every sentence says what to change. */}}
 {{- if and (eq $s.perPod.type "LoadBalancer") (not $s.advertise) (gt (int $s.replicas) 1) (not (regexMatch "\\$\\(POD_(NAME|INDEX)\\)" $s.perPod.host)) -}}
 {{- fail (printf "server.perPod.host is %q for all servers: put $(POD_NAME) or $(POD_INDEX) in it, so that each has its own" $s.perPod.host) -}}
 {{- end -}}
+{{- if and $s.udp.enabled (not $s.tls.enabled) -}}
+{{- fail "server.udp.enabled needs TLS, over which alone clients are given keys for it: set server.tls.enabled=true" -}}
+{{- end -}}
+{{- if and $s.udp.enabled (ne $s.perPod.type "None") (not $s.udp.advertise) -}}
+{{- fail (printf "server.udp.enabled with server.perPod.type %s, whose Services lead to TCP only: set server.udp.advertise to where clients reach UDP port 8884 of each server, such as $(POD_IP):8884 for those in the cluster" $s.perPod.type) -}}
+{{- end -}}
+{{- if and $s.udp.advertise (not $s.udp.enabled) -}}
+{{- fail "server.udp.advertise does nothing without server.udp.enabled: set it to true" -}}
+{{- end -}}
+{{- if and $s.udp.advertise (gt (int $s.replicas) 1) (not (contains "$(" $s.udp.advertise)) -}}
+{{- fail (printf "server.udp.advertise is %q for all servers, but it must lead to one of them: put $(POD_NAME), $(POD_IP), $(HOST_IP), $(NODE_NAME) or $(POD_INDEX) in it" $s.udp.advertise) -}}
+{{- end -}}
 {{- if eq $s.perPod.type "NodePort" -}}
 {{- if ne (mod (int $s.perPod.nodePortBase) 10) 0 -}}
 {{- fail (printf "server.perPod.nodePortBase is %d: it must end in 0, the servers' numbers take its place" (int $s.perPod.nodePortBase)) -}}

@@ -1,0 +1,457 @@
+package server_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/rollcall-dev/rollcall/internal/datagram"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/store/storetest"
+	"github.com/rollcall-dev/rollcall/internal/wire"
+	"github.com/rollcall-dev/rollcall/server"
+)
+
+// byDatagram makes a server take datagrams.
+func byDatagram(files *pki) func(*server.Config) {
+	return func(c *server.Config) {
+		c.ListenTLS, c.ListenUDP, c.TLS = "127.0.0.1:0", "127.0.0.1:0", files.server.Server(false)
+	}
+}
+
+// pocket is a client that beats by datagrams: it has closed its connection.
+type pocket struct {
+	t       *testing.T
+	grant   datagram.Grant
+	box     *datagram.Client
+	conn    net.Conn
+	counter uint32
+	since   time.Time // of the grant's time
+}
+
+// pocketed connects a client over TLS, and closes the connection.
+func pocketed(t *testing.T, files *pki, addr string, change ...func(*paho.Connect)) *pocket {
+	t.Helper()
+	c := dialTLS(t, addr, files.client.Client(""), append([]func(*paho.Connect){withPassword("alice"), says(wire.PropUDP, "1")}, change...)...)
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+	p := &pocket{t: t, since: time.Now()}
+	var err error
+	if p.grant, err = datagram.ParseGrant(c.ack.Properties.User.Get(wire.PropUDP)); err != nil {
+		t.Fatal(err)
+	}
+	if p.box, err = datagram.NewClient(p.grant.Session, p.grant.Key); err != nil {
+		t.Fatal(err)
+	}
+	if p.conn, err = net.Dial("udp", p.grant.Address); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.conn.Close() })
+	c.conn.Close()
+	return p
+}
+
+// says makes the next question.
+func (p *pocket) says(k datagram.Kind, change ...func(*datagram.Message)) []byte {
+	p.counter++
+	m := datagram.Message{Kind: k, Counter: p.counter, Time: p.grant.Time + uint64(time.Since(p.since).Milliseconds())}
+	for _, f := range change {
+		f(&m)
+	}
+	b := make([]byte, datagram.Size)
+	p.box.Seal(b, m)
+	return b
+}
+
+func (p *pocket) send(b []byte) {
+	p.t.Helper()
+	if _, err := p.conn.Write(b); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// hears is the next answer.
+func (p *pocket) hears() datagram.Message {
+	p.t.Helper()
+	if err := p.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		p.t.Fatal(err)
+	}
+	b := make([]byte, 256)
+	n, err := p.conn.Read(b)
+	if err != nil {
+		p.t.Fatalf("no answer: %v", err)
+	}
+	m, err := p.box.Open(b[:n])
+	if err != nil {
+		p.t.Fatalf("an answer of %d bytes: %v", n, err)
+	}
+	return m
+}
+
+// ask asks, and returns the answer.
+func (p *pocket) ask(k datagram.Kind, change ...func(*datagram.Message)) datagram.Message {
+	p.t.Helper()
+	p.send(p.says(k, change...))
+	m := p.hears()
+	if m.Counter != p.counter {
+		p.t.Fatalf("number %d was answered, want %d", m.Counter, p.counter)
+	}
+	return m
+}
+
+// told asks until the answer is of a kind.
+func (p *pocket) told(k datagram.Kind) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("a beat is answered with kind %d", k), func() bool { return p.ask(datagram.Beat).Kind == k })
+}
+
+func TestBeatsByDatagramKeepAClientOnline(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	begun := time.Now()
+	p := pocketed(t, files, a.AddrTLS().String(), user("im/late"), every(1)) // a lease of 6.5 s
+	if p.grant.Address != a.AddrUDP().String() {
+		t.Errorf("datagrams are to go to %s, the server takes them at %v", p.grant.Address, a.AddrUDP())
+	}
+	eventually(t, "it outlives its lease", func() bool {
+		if m := p.ask(datagram.Beat); m.Kind != datagram.OK || m.Interval != 1000 {
+			t.Fatalf("answered %+v", m)
+		}
+		return time.Since(begun) > 9*time.Second
+	})
+	elsewhere, err := net.Dial("udp", p.grant.Address) // a NAT has forgotten it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	p.conn = elsewhere
+	if m := p.ask(datagram.Beat); m.Kind != datagram.OK {
+		t.Errorf("from another address: %+v", m)
+	}
+	if got := history(t, etcd.Client(), "late", "c"); len(got) != 1 || got[0].Offline {
+		t.Errorf("recorded is %+v, want that it came", got)
+	}
+	if m := p.ask(datagram.Leave); m.Kind != datagram.OK {
+		t.Errorf("its goodbye was answered %+v", m)
+	}
+	eventually(t, "it is offline", func() bool { s, _ := record(t, a.store, "late", "c"); return s.Offline })
+	if s, _ := record(t, a.store, "late", "c"); s.LastSeen != s.Since {
+		t.Errorf("recorded is %+v, want that it left on purpose", s)
+	}
+	if m := p.ask(datagram.Leave); m.Kind != datagram.Gone {
+		t.Errorf("a second goodbye was answered %+v", m)
+	}
+	if n := a.metric("rollcall_server_datagrams_total", "answer", "gone"); n != 1 {
+		t.Errorf("%v were answered that they are gone, want 1", n)
+	}
+}
+
+func TestKeysAreGivenOverTLSOnly(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	asks := says(wire.PropUDP, "1")
+	if got := must(t, a.addr(), asks).ack.Properties.User.Get(wire.PropUDP); got != "" {
+		t.Error("over plain TCP a key is given")
+	}
+	secure := func(change ...func(*paho.Connect)) string {
+		c := dialTLS(t, a.AddrTLS().String(), files.client.Client(""), append(change, withPassword("alice"))...)
+		if c.err != nil {
+			t.Fatal(c.err)
+		}
+		return c.ack.Properties.User.Get(wire.PropUDP)
+	}
+	if secure() != "" {
+		t.Error("a key is given unasked")
+	}
+	if secure(asks, user("rollcall-system/nodes"), withPassword("agent")) != "" {
+		t.Error("an agent is given a key")
+	}
+	if secure(asks) == "" {
+		t.Error("over TLS none is given")
+	}
+	b := start(t, etcd.Endpoints(), "b", byDatagram(files), func(c *server.Config) { c.ListenUDP = "" })
+	c := dialTLS(t, b.AddrTLS().String(), files.client.Client(""), asks, withPassword("alice"))
+	if c.err != nil || c.ack.Properties.User.Get(wire.PropUDP) != "" {
+		t.Errorf("a server that takes no datagrams: %v, %v", c.err, c.ack.Properties.User)
+	}
+}
+
+func TestDatagramsThatAreNotAnswered(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	p := pocketed(t, files, a.AddrTLS().String())
+	other := pocketed(t, files, a.AddrTLS().String(), id("other"))
+	used := p.says(datagram.Beat)
+	p.send(used)
+	p.hears()
+	at := func(d time.Duration) func(*datagram.Message) {
+		return func(m *datagram.Message) { m.Time += uint64(d.Milliseconds()) }
+	}
+	forged := p.says(datagram.Beat)
+	forged[40] ^= 1
+	stolen := p.says(datagram.Beat) // another client's datagram in this one's name
+	copy(stolen[20:], other.says(datagram.Beat)[20:])
+	for _, c := range []struct {
+		name   string
+		b      []byte
+		reason string
+	}{
+		{"nothing", nil, "datagram"},
+		{"a byte less", p.says(datagram.Beat)[1:], "datagram"},
+		{"a byte more", append(p.says(datagram.Beat), 0), "datagram"},
+		{"much more", make([]byte, 1400), "datagram"},
+		{"forged", forged, "datagram-forged"},
+		{"another's", stolen, "datagram-forged"},
+		{"replayed", used, "datagram-replayed"},
+		{"old", p.says(datagram.Beat, at(-31*time.Second)), "datagram-skew"},
+		{"of the future", p.says(datagram.Beat, at(32*time.Second)), "datagram-skew"},
+		{"a goodbye that is old", p.says(datagram.Leave, at(-31*time.Second)), "datagram-skew"},
+	} {
+		before := a.refused(c.reason)
+		p.send(c.b)
+		// What comes next is answered next.
+		if m := p.ask(datagram.Beat); m.Kind != datagram.OK {
+			t.Errorf("after %s: %+v", c.name, m)
+		}
+		if n := a.refused(c.reason) - before; n != 1 {
+			t.Errorf("%s: %v were refused as %q, want 1", c.name, n, c.reason)
+		}
+	}
+	if m := p.ask(datagram.Beat, at(-25*time.Second)); m.Kind != datagram.OK {
+		t.Errorf("one that is late within bounds: %+v", m)
+	}
+}
+
+func TestASessionThatHasEndedIsGone(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	d := &doorman{}
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files), func(c *server.Config) { c.Authenticator, c.RevalidateEvery = d, 20*time.Millisecond })
+	b := start(t, etcd.Endpoints(), "b", byDatagram(files))
+
+	silent := pocketed(t, files, a.AddrTLS().String(), id("silent"), user("im/quick"), every(1))
+	eventually(t, "its lease ends", func() bool { s, _ := record(t, a.store, "quick", "silent"); return s.Offline })
+	if m := silent.ask(datagram.Beat); m.Kind != datagram.Gone || m.Time != 0 || m.Interval != 0 {
+		t.Errorf("once its lease is over: %+v", m)
+	}
+
+	first := pocketed(t, files, a.AddrTLS().String(), id("twice"))
+	second := pocketed(t, files, a.AddrTLS().String(), id("twice"))
+	if m := first.ask(datagram.Beat); m.Kind != datagram.Gone {
+		t.Errorf("with the key of an earlier connection: %+v", m)
+	}
+	if m := second.ask(datagram.Beat); m.Kind != datagram.OK {
+		t.Errorf("with that of the last: %+v", m)
+	}
+
+	moves := pocketed(t, files, a.AddrTLS().String(), id("moves"))
+	online(t, a, "phone", "moves")
+	moved := pocketed(t, files, b.AddrTLS().String(), id("moves"))
+	eventually(t, "it is b's", func() bool {
+		s, _ := record(t, b.store, "phone", "moves")
+		return moved.ask(datagram.Beat).Kind == datagram.OK && s.Incarnation == b.config.Incarnation
+	})
+	moves.told(datagram.Gone)
+	if s, _ := record(t, b.store, "phone", "moves"); s.Incarnation != b.config.Incarnation || s.Offline {
+		t.Errorf("recorded is %+v, want that it is b's", s)
+	}
+
+	online(t, a, "phone", "twice")
+	who := "alice"
+	d.refused.Store(&who)
+	second.told(datagram.Gone)
+	eventually(t, "whose right was taken back is offline", func() bool { s, _ := record(t, a.store, "phone", "twice"); return s.Offline })
+}
+
+func TestTheIntervalIsDeclaredByDatagram(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	p := pocketed(t, files, a.AddrTLS().String(), every(10))
+	online(t, a, "phone", "c")
+	for _, c := range []struct {
+		name        string
+		asked, want uint32
+	}{
+		{"longer", 20_000, 20_000},
+		{"as before", 0, 20_000},
+		{"longer than the longest", 61_000, 20_000},
+		{"shorter than the shortest", 1_000, 5_000},
+		{"the longest", 60_000, 60_000},
+	} {
+		if m := p.ask(datagram.Beat, func(m *datagram.Message) { m.Interval = c.asked }); m.Kind != datagram.OK || m.Interval != c.want {
+			t.Errorf("%s: %d ms asked, and answered %+v", c.name, c.asked, m)
+		}
+		eventually(t, c.name+" is recorded", func() bool { s, _ := record(t, a.store, "phone", "c"); return s.Interval == int64(c.want) })
+	}
+}
+
+func TestADrainSendsThoseAwayWhoBeatByDatagram(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	slowly := func(c *server.Config) { c.DrainFor = patience }
+	a, b := start(t, etcd.Endpoints(), "a", byDatagram(files), slowly), start(t, etcd.Endpoints(), "b", byDatagram(files))
+	var clients []*pocket
+	for i := range 4 {
+		clients = append(clients, pocketed(t, files, a.AddrTLS().String(), id(fmt.Sprint("c", i))))
+	}
+	draining := func() (n int) {
+		for _, p := range clients {
+			switch m := p.ask(datagram.Beat); m.Kind {
+			case datagram.Draining:
+				n++
+			case datagram.OK:
+			default:
+				t.Fatalf("answered %+v", m)
+			}
+		}
+		return n
+	}
+	if n := draining(); n != 0 {
+		t.Fatalf("%d are sent away before anybody says so", n)
+	}
+	l := lead(t, b.store)
+	targets := []store.Target{{Server: b.name, Address: b.addr(), Weight: 1}}
+	direct(t, l, a, store.Directive{Failover: "im/f1", Count: 3, Targets: targets, Rate: 100, FirstWave: 3})
+	eventually(t, "three of them are told", func() bool { d := entry(t, b.store, a.name).Drain; return d != nil && d.Told == 3 && d.Done })
+	if n := draining(); n != 3 {
+		t.Errorf("%d are sent away, want 3", n)
+	}
+	if err := l.DeleteDirective(t.Context(), a.name, "im/f1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "that is over", func() bool { return draining() == 0 })
+
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); a.stop() }()
+	for i, p := range clients {
+		p.told(datagram.Draining)
+		to := pocketed(t, files, b.AddrTLS().String(), id(fmt.Sprint("c", i)))
+		eventually(t, "it is b's", func() bool {
+			s, _ := record(t, b.store, "phone", fmt.Sprint("c", i))
+			return to.ask(datagram.Beat).Kind == datagram.OK && s.Incarnation == b.config.Incarnation
+		})
+	}
+	select {
+	case <-stopped: // it waits for nobody else
+	case <-time.After(patience):
+		t.Fatal("it does not end")
+	}
+	for i := range clients {
+		for _, s := range history(t, etcd.Client(), "phone", fmt.Sprint("c", i)) {
+			if s.Offline {
+				t.Errorf("client %d was recorded offline", i)
+			}
+		}
+	}
+}
+
+func TestAStoppedServerThatWakesLosesWhoHasGoneOn(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	b := start(t, etcd.Endpoints(), "b", byDatagram(files))
+	t.Setenv(childTLS, files.cert+"\n"+files.key)
+	a := startChild(t, etcd.Endpoints()[0])
+	moves := pocketed(t, files, a.tls, id("moves"), user("im/quick"), every(3)) // a lease of 5 s
+	stays := pocketed(t, files, a.tls, id("stays"), user("im/quick"), every(10))
+	for _, p := range []*pocket{moves, stays} {
+		if m := p.ask(datagram.Beat); m.Kind != datagram.OK {
+			t.Fatalf("answered %+v", m)
+		}
+	}
+	recordedBy(t, b.store, "child.1", "moves")
+	recordedBy(t, b.store, "child.1", "stays")
+
+	a.signal(syscall.SIGSTOP)
+	stopped := time.Now()
+	unread := func() { // it lies in the socket until the server wakes
+		moves.send(moves.says(datagram.Beat))
+		stays.send(stays.says(datagram.Beat))
+	}
+	unread()
+	moved := pocketed(t, files, b.AddrTLS().String(), id("moves"), user("im/quick"), every(10))
+	eventually(t, "it is b's", func() bool {
+		s, _ := record(t, b.store, "quick", "moves")
+		return moved.ask(datagram.Beat).Kind == datagram.OK && s.Incarnation == b.config.Incarnation
+	})
+	eventually(t, "it is stopped for longer than a lease", func() bool {
+		moved.ask(datagram.Beat)
+		return time.Since(stopped) > 6*time.Second
+	})
+	unread()
+	a.signal(syscall.SIGCONT)
+	gone := false
+	eventually(t, "who has moved is gone", func() bool {
+		moves.send(moves.says(datagram.Beat))
+		for m := moves.hears(); ; m = moves.hears() {
+			gone = gone || m.Kind == datagram.Gone
+			if m.Counter == moves.counter {
+				return gone
+			}
+		}
+	})
+	for stays.send(stays.says(datagram.Beat)); ; {
+		m := stays.hears()
+		if m.Kind != datagram.OK {
+			t.Fatalf("the one that stayed: %+v", m)
+		}
+		if m.Counter == stays.counter {
+			break
+		}
+	}
+	checkMovedOnce(t, etcd.Client(), "moves", b)
+	if got := history(t, etcd.Client(), "quick", "stays"); len(got) != 1 || got[0].Incarnation != "child.1" {
+		t.Errorf("the one that stayed: %+v", got)
+	}
+}
+
+func TestAServerThatHasRestartedSaysNothing(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	p := pocketed(t, files, a.AddrTLS().String())
+	if m := p.ask(datagram.Beat); m.Kind != datagram.OK {
+		t.Fatalf("answered %+v", m)
+	}
+	at := a.AddrUDP().String()
+	a.stop()
+	again := start(t, etcd.Endpoints(), "a", byDatagram(files), func(c *server.Config) { c.ListenUDP = at })
+	old := p.says(datagram.Beat)
+	p.send(old)
+	eventually(t, "it is refused", func() bool { return again.refused("datagram-forged") == 1 })
+	if err := p.conn.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.conn.Read(make([]byte, 64)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("an earlier process's key is answered: %v", err)
+	}
+}
+
+func TestConfigsOfDatagramsThatAreRefused(t *testing.T) {
+	files := newPKI(t)
+	good := server.Config{
+		Name: "a", Namespace: "n", Incarnation: "i", Capacity: 1, ListenTLS: "127.0.0.1:0", TLS: files.server.Server(false),
+		Store: &store.Store{}, Presences: known, Authenticator: clients{}, Logger: logger(t),
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*server.Config)
+		want   string
+	}{
+		{"without TLS", func(c *server.Config) {
+			c.Listen, c.ListenTLS, c.TLS, c.ListenUDP = "127.0.0.1:0", "", nil, "127.0.0.1:0"
+		},
+			"server: ListenUDP needs ListenTLS or ListenWebSocketTLS: over those alone clients are given keys for it"},
+		{"advertised only", func(c *server.Config) { c.AdvertiseUDP = "10.0.0.1:1885" }, "server: AdvertiseUDP goes with ListenUDP"},
+		{"advertised without a port", func(c *server.Config) { c.ListenUDP, c.AdvertiseUDP = "127.0.0.1:0", "10.0.0.1" },
+			`server: AdvertiseUDP "10.0.0.1" is not host:port`},
+	} {
+		config := good
+		c.change(&config)
+		if _, err := server.New(config); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+}
