@@ -55,11 +55,19 @@ var harmless = map[string]bool{
 	opSync: true, opPulse: true, opList: true, opRead: true, opLease: true, opRenew: true, opClaim: true,
 }
 
+// timeoutOf bounds one attempt.
+func timeoutOf(op string) time.Duration {
+	if op == opReport {
+		return reportTimeout
+	}
+	return requestTimeout
+}
+
 // attempt makes a request once, counts it, and says with ErrUnknownOutcome when
 // a write may have been applied although no answer came.
 func (s *Store) attempt(ctx context.Context, op string, f func(context.Context) error) error {
 	var on sent
-	rctx, cancel := context.WithTimeout(context.WithValue(ctx, sentKey{}, &on), requestTimeout)
+	rctx, cancel := context.WithTimeout(context.WithValue(ctx, sentKey{}, &on), timeoutOf(op))
 	defer cancel()
 	begun := time.Now()
 	err := f(rctx)

@@ -35,6 +35,10 @@ const (
 	// requestTimeout bounds one attempt at a request, so that an etcd server
 	// that is stopped does not hold up what another one would answer.
 	requestTimeout = 3 * time.Second
+	// reportTimeout is that of agents' words, which may be written again at any time:
+	// what was on its way through etcd's leader when that lost its power is never
+	// answered, and a node's death is to be known within 6 s of just that.
+	reportTimeout = time.Second
 	// dialKeepAlive is the least that gRPC allows.
 	dialKeepAlive = 10 * time.Second
 	// dialKeepAliveTimeout is also the connection's TCP_USER_TIMEOUT: how long

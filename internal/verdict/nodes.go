@@ -51,13 +51,19 @@ type nodeJudge struct {
 // beats is what servers that are Alive say of an agent's sessions. What the
 // others say counts for nothing: a session that is lost with its server is no
 // sign of the agent's death, and one that a hung server still holds none of life.
+//
+// But that a session has ended counts, beside two reporters, where a server says so
+// that is merely Suspect: it runs, or could not say it, and a node that falls silent
+// has every server busy with those who come from the one that was on it.
 type beats struct {
 	online, offline int
+	doubted         int       // ended, says a server that is Suspect
 	stopped         time.Time // the first that stopped
 }
 
 func (b beats) arrive() bool { return b.online > 0 }
 func (b beats) gone() bool   { return b.online == 0 && b.offline > 0 }
+func (b beats) ended() bool  { return b.online == 0 && b.offline+b.doubted > 0 }
 
 func (j *nodeJudge) judge(e *NodeEvidence, last Verdict, known bool) Verdict {
 	j.count(e)
@@ -93,11 +99,13 @@ func (j *nodeJudge) count(e *NodeEvidence) {
 	j.beats = beats{}
 	for _, b := range e.Beats {
 		switch {
-		case b.ServerState != Alive:
-		case b.Online:
+		case b.ServerState == Alive && b.Online:
 			j.beats.online++
-		default:
+		case b.ServerState == Alive:
 			j.beats.offline++
+			j.beats.stopped = earliest(j.beats.stopped, b.Seen)
+		case b.ServerState == Suspect && !b.Online:
+			j.beats.doubted++
 			j.beats.stopped = earliest(j.beats.stopped, b.Seen)
 		}
 	}
@@ -183,7 +191,7 @@ func (j *nodeJudge) evident(e *NodeEvidence) Verdict {
 	// Whatever else is said, a machine that answers TCP is not dead.
 	case len(j.down) > 0:
 		return say(AgentDown, ReasonMachineAnswers, j.tells())
-	case stopped && independent(j.zoned, j.dead):
+	case j.beats.ended() && independent(j.zoned, j.dead):
 		v := say(Dead, ReasonNothingAnswers, j.tells())
 		v.Proven, v.Witnesses = true, append([]string{"beats"}, names(j.dead)...)
 		return v
@@ -216,6 +224,8 @@ func (j *nodeJudge) tells() string {
 		b = "Its beats arrive"
 	case j.beats.gone():
 		b = "Its beats stopped"
+	case j.beats.ended():
+		b = "Its beats stopped, say servers that are Suspect themselves"
 	}
 	return b + "; " + j.gossip()
 }
@@ -250,7 +260,7 @@ func (j *nodeJudge) detected(s State, last Verdict) time.Time {
 		return last.Detected
 	}
 	seen := firstSeen(j.dead, j.down, j.suspect)
-	if j.beats.gone() {
+	if j.beats.ended() {
 		seen = earliest(seen, j.beats.stopped)
 	}
 	if seen.IsZero() {

@@ -330,11 +330,11 @@ func provenNode(t *rapid.T, now time.Time, e verdict.NodeEvidence, v verdict.Ver
 	}
 	offline := 0
 	for _, b := range e.Beats {
-		if b.ServerState == verdict.Alive {
+		switch {
+		case b.ServerState == verdict.Alive && b.Online:
+			t.Fatalf("%s is Dead, and beats", e.Name)
+		case !b.Online && (b.ServerState == verdict.Alive || b.ServerState == verdict.Suspect):
 			offline++
-			if b.Online {
-				t.Fatalf("%s is Dead, and beats", e.Name)
-			}
 		}
 	}
 	if len(dead) < 2 || offline == 0 || len(v.Witnesses) < 3 {

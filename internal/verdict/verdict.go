@@ -245,7 +245,8 @@ type Beats struct {
 	// Seen is when this was first seen here.
 	Seen time.Time
 	// ServerState is the verdict on the server that says so: what a server that
-	// is not Alive says of beats counts for nothing.
+	// is not Alive says of beats counts for nothing, but that a session has ended
+	// at one that is Suspect (see beats).
 	ServerState State
 }
 
