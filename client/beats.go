@@ -11,6 +11,7 @@ import (
 type beats struct {
 	rhythm *rhythm
 	trip   roundTrip
+	tally  *tally
 	misses int // late answers in a row until the server is given up
 
 	// next is when the next beat is due.
@@ -112,6 +113,9 @@ func (b *beats) heard(now time.Time, pong bool, rnd *rand.Rand) {
 		b.deadline = b.sent[0].at.Add(b.trip.timeout())
 	}
 	b.touched = now
+	if waited && answered.plain {
+		b.tally.add(answered.silence, true)
+	}
 	if waited && b.rhythm.adapts() {
 		if answered.plain {
 			b.rhythm.answered(now, answered.silence)
@@ -153,6 +157,9 @@ func (b *beats) overdue(now time.Time, rnd *rand.Rand, p path) verdict {
 		b.rhythm.lost(now, 0) // it tells nothing of the way
 	}
 	if gone {
+		if n := len(b.sent); n > 0 && b.sent[0].plain && (p == unacknowledged || p == unknown && b.rhythm.adapts()) {
+			b.tally.add(b.sent[0].silence, false)
+		}
 		return leave
 	}
 	b.send(now, rnd)
@@ -164,6 +171,7 @@ func (b *beats) broke(now time.Time, said bool) {
 	silence := time.Duration(0)
 	if n := len(b.sent); !said && n > 0 && b.sent[n-1].plain {
 		silence = b.sent[n-1].silence
+		b.tally.add(b.sent[0].silence, false)
 	}
 	b.rhythm.lost(now, silence)
 }

@@ -36,6 +36,7 @@ type Client struct {
 	// changes from 1.
 	attributes map[string]string
 	version    uint64
+	place      Place
 }
 
 // New returns a client that connects in the background. The error holds every
@@ -49,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client config: Registerer: %w", err)
 	}
-	c := &Client{cfg: cfg, metrics: m, inbox: make(chan news), changed: make(chan struct{}), attributes: cfg.Attributes, version: 1}
+	c := &Client{cfg: cfg, metrics: m, inbox: make(chan news), changed: make(chan struct{}), attributes: cfg.Attributes, version: 1, place: cfg.Place}
 	c.recent.keep = cfg.Resend
 	c.events = emitter{f: cfg.OnEvent, wg: &c.wg}
 	c.ctx, c.cancel = context.WithCancel(context.Background())

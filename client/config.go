@@ -77,6 +77,12 @@ type Config struct {
 	// ones come with Client.NetworkChanged. Empty: unknown, nothing is learned.
 	Network string
 
+	// Place is where the client begins, as far as the bounds of the interval depend
+	// on it; later ones come with Client.SetPlace. A client that declares a network
+	// also reports which intervals its connections survived there, once in 64 beats or
+	// after a loss. Empty: nothing is declared.
+	Place Place
+
 	// AckTimeout is how long a beat may stay unanswered, at most. Once answers
 	// have come the timeout follows them, as TCP's does (RFC 6298), between
 	// MinAckTimeout and this. A phone wants 8 s, as Mars has. Zero:
@@ -220,6 +226,9 @@ func (c Config) validate() error {
 	}
 	if len(c.Network) > adaptive.MaxNetworkName {
 		fault("Network", "longer than %d bytes", adaptive.MaxNetworkName)
+	}
+	if err := c.Place.check(); err != nil {
+		fault("Place", "%w", err)
 	}
 	if c.AckTimeout < 0 {
 		fault("AckTimeout", "%v is negative", c.AckTimeout)

@@ -49,6 +49,8 @@ type (
 	seen struct{ foreground bool }
 	// woken: the program says that its machine has slept.
 	woken struct{}
+	// placed: the program says where it is.
+	placed struct{ Place }
 	// sent away: the program wants another server.
 	sentAway struct{}
 )
@@ -71,6 +73,8 @@ type (
 	giveUp struct{}
 	// ping asks for a PINGREQ.
 	ping struct{}
+	// report asks to tell the server which silences the connection survived.
+	report struct{ outcomes []wire.Outcomes }
 	// declare asks to tell the server another interval; declined may follow.
 	declare struct{ seconds, held uint16 }
 	// fit asks to set the kernel's timers for a silence of at most interval.
@@ -113,6 +117,7 @@ type core struct {
 	routes routes
 	rhythm rhythm
 	beats  beats
+	tally  tally
 
 	attempts map[int]string // under way: addresses by id
 	attempt  int            // the last id
@@ -140,7 +145,7 @@ type core struct {
 func newCore(cfg Config, rnd *rand.Rand) *core {
 	return &core{
 		cfg: cfg, rnd: rnd, routes: newRoutes(cfg.Servers, cfg.AvoidFor, cfg.Exclude),
-		rhythm: newRhythm(cfg), attempts: map[int]string{},
+		rhythm: newRhythm(cfg), tally: tally{on: cfg.Place.Network != ""}, attempts: map[int]string{},
 	}
 }
 
@@ -160,6 +165,8 @@ func (c *core) step(now time.Time, event any) []any {
 		return c.reject(now, e)
 	case changed:
 		return c.change(now, e.network)
+	case placed:
+		c.tally = tally{on: e.Network != ""}
 	}
 	if c.phase == online {
 		return c.present(now, event)
@@ -252,7 +259,11 @@ func (c *core) tick(now time.Time, p path) []any {
 	if c.phase == online {
 		switch c.beats.tick(now, c.rnd, p) {
 		case beat:
-			return []any{ping{}}
+			out := []any{ping{}}
+			if c.tally.due(now) {
+				out = append(out, report{c.tally.take(now)})
+			}
+			return out
 		case late:
 			return []any{c.event(now, Late, wire.LeftLate, ErrLate), ping{}}
 		case leave:
@@ -369,7 +380,7 @@ func (c *core) arrive(now time.Time, e accepted) []any {
 
 	c.rhythm.connected(now, e.keepAlive)
 	c.beats = beats{
-		rhythm: &c.rhythm, misses: c.cfg.Misses,
+		rhythm: &c.rhythm, tally: &c.tally, misses: c.cfg.Misses,
 		trip: roundTrip{floor: c.cfg.MinAckTimeout, ceiling: c.cfg.AckTimeout},
 	}
 	c.beats.begin(now, c.rnd)

@@ -84,9 +84,6 @@ func (l *loop) take(n news) {
 	case asked:
 		e <- l.core.rhythm.state
 		return
-	case described:
-		l.again()
-		return
 	case wanted:
 		if s := l.current; s != nil {
 			l.wg.Go(func() { l.subscribe(s, e.watch) })
@@ -149,7 +146,11 @@ func (l *loop) perform(action any) {
 		l.offered = nil
 	case ping:
 		l.metrics.beats.Inc()
-		l.wg.Go(l.current.conn.ping)
+		s, now := l.current, l.cfg.Clock.Now()
+		l.wg.Go(func() { s.beat(now) })
+	case report:
+		s := l.current
+		l.wg.Go(func() { l.report(s, a) })
 	case declare:
 		s := l.current
 		l.wg.Go(func() { l.declare(s, a) })

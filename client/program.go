@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/rollcall-dev/rollcall/client/adaptive"
 	"github.com/rollcall-dev/rollcall/internal/wire"
@@ -22,27 +21,27 @@ func (c *Client) NetworkChanged(network string) {
 	if len(network) > adaptive.MaxNetworkName {
 		network = ""
 	}
-	c.report(changed{network})
+	c.say(changed{network})
 }
 
 // Foreground says that a person looks at the program: the client beats at once, and
 // then at Config.Interval, or the Heartbeat's shortest.
-func (c *Client) Foreground() { c.report(seen{true}) }
+func (c *Client) Foreground() { c.say(seen{true}) }
 
 // Background ends Foreground. A client begins in the foreground, with a
 // Heartbeat in the background.
-func (c *Client) Background() { c.report(seen{false}) }
+func (c *Client) Background() { c.say(seen{false}) }
 
 // Wake says that the machine has slept, or that a screen was turned on: the
 // client beats at once, answers that were due meanwhile are not late, and a
 // client without a server looks for one at once.
-func (c *Client) Wake() { c.report(woken{}) }
+func (c *Client) Wake() { c.say(woken{}) }
 
 // Move asks for another server than the present one, which is then avoided for
 // Config.AvoidFor.
-func (c *Client) Move() { c.report(sentAway{}) }
+func (c *Client) Move() { c.say(sentAway{}) }
 
-func (c *Client) report(event any) {
+func (c *Client) say(event any) {
 	select {
 	case c.inbox <- news{nil, event}:
 	case <-c.ctx.Done():
@@ -80,40 +79,7 @@ func (c *Client) SetAttributes(ctx context.Context, attributes map[string]string
 	c.attributes = attributes
 	c.version++
 	c.mu.Unlock()
-	err := c.Publish(ctx, wire.TopicBeat, description(attributes))
-	c.report(described{})
-	return err
-}
-
-// describeEvery is how often a server takes other attributes (10 s), and a
-// little; what comes sooner waits there for another description.
-const describeEvery = 11 * time.Second
-
-// described: SetAttributes has told a server.
-type described struct{}
-
-// again describes the client to its server once more, when the server will take
-// it, where the last description was too soon after another one.
-func (l *loop) again() {
-	s, now := l.current, l.cfg.Clock.Now()
-	if s == nil {
-		return
-	}
-	soon := now.Sub(s.describedAt) < describeEvery
-	s.describedAt = now
-	if !soon || !s.repeating.CompareAndSwap(false, true) {
-		return
-	}
-	l.wg.Go(func() {
-		wait, stop := l.cfg.Clock.After(describeEvery)
-		defer stop()
-		select {
-		case <-wait:
-			s.repeating.Store(false)
-			l.describe(s)
-		case <-s.life.Done():
-		}
-	})
+	return c.Publish(ctx, wire.TopicBeat, description(attributes))
 }
 
 // description is the payload of a beat with attributes.
@@ -134,7 +100,6 @@ func (l *loop) adopted(s *session) {
 	if attributes, _ := l.described(); attributes == nil && len(again) == 0 {
 		return
 	}
-	s.describedAt = l.cfg.Clock.Now()
 	l.wg.Go(func() {
 		l.describe(s)
 		for _, p := range again {

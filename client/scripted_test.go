@@ -81,6 +81,8 @@ type scripted struct {
 	puback   byte              // reason code
 	suback   byte              // 0x80 and more: of each filter
 	keep     uint16            // Server Keep Alive; 0: none
+	key      string            // of signed beats; empty: they need not be
+	signed   []string          // what came with the publications so far, where there is a key
 	conns    map[net.Conn]*sync.Mutex
 	connects []*packets.Connect
 	pings    []time.Time
@@ -129,6 +131,9 @@ func (s *scripted) serve(c net.Conn) {
 	}}
 	if s.hints != nil {
 		ack.Properties.User = append(ack.Properties.User, packets.User{Key: wire.PropServers, Value: wire.FormatServers(s.hints)})
+	}
+	if s.key != "" {
+		ack.Properties.User = append(ack.Properties.User, packets.User{Key: wire.PropBeatKey, Value: s.key})
 	}
 	if s.keep != 0 {
 		ack.Properties.ServerKeepAlive = &s.keep
@@ -180,6 +185,18 @@ func (s *scripted) serve(c net.Conn) {
 				} else {
 					s.declared = append(s.declared, declared{time.Now(), n})
 				}
+			}
+			if s.key != "" {
+				value := ""
+				for _, u := range in.Properties.User {
+					if u.Key == wire.PropSigned {
+						value = u.Value
+					}
+				}
+				s.signed = append(s.signed, value)
+			}
+			if in.QoS == 0 {
+				break
 			}
 			answer = &packets.Puback{PacketID: in.PacketID, ReasonCode: code, Properties: &packets.Properties{}}
 		case *packets.Subscribe:

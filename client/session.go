@@ -8,7 +8,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -38,10 +37,9 @@ type session struct {
 	bury context.CancelFunc
 	tell func(*session, any)
 
-	// describedAt is when the server was told attributes last: the loop's.
-	// repeating: it will be told them again.
-	describedAt time.Time
-	repeating   atomic.Bool
+	// signer signs beats; nil: the server doesn't ask for it. now is the clock.
+	signer *signer
+	now    func() time.Time
 }
 
 // attempt connects to one server: token, TCP, TLS, CONNECT, CONNACK. It returns a
@@ -70,7 +68,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 	if err != nil {
 		return fail(err, guidance{})
 	}
-	s := &session{kernel: kernelOf(nc), address: d.address, adopted: make(chan struct{}), tell: c.hear}
+	s := &session{kernel: kernelOf(nc), address: d.address, adopted: make(chan struct{}), tell: c.hear, now: c.cfg.Clock.Now}
 	s.life, s.bury = context.WithCancel(context.Background())
 	s.kernel.fit(time.Duration(d.keepAlive)*time.Second, d.timeout)
 	s.conn = newConn(nc, c.cfg.AckTimeout, func(kind byte) { s.tell(s, heard{pong: kind == packets.PINGRESP}) })
@@ -94,6 +92,12 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		s.close()
 		return fail(ErrTimeout, guidance{})
 	case err == nil:
+		if key, ok := property(ack.Properties.User, wire.PropBeatKey); ok {
+			if s.signer, err = newSigner(key); err != nil {
+				s.close()
+				return fail(err, guidance{})
+			}
+		}
 		s.server, _ = property(ack.Properties.User, wire.PropServer)
 		a := accepted{id: d.id, address: d.address, server: s.server, guidance: guidanceOf(ack.Properties.User, ack.Properties.ServerReference)}
 		if k := ack.Properties.ServerKeepAlive; k != nil {
@@ -133,6 +137,9 @@ func (c *Client) connectPacket(password string, d dial) *paho.Connect {
 	}
 	if d.left != "" {
 		p.Properties.User.Add(wire.PropLeft, d.left)
+	}
+	for _, where := range c.where().properties() {
+		p.Properties.User.Add(where.Name, where.Value)
 	}
 	if c.cfg.Will != nil {
 		namespace, presence, _ := wire.ParseUserName(c.cfg.Presence)
@@ -176,7 +183,13 @@ func brokenPipe(err error) bool {
 // publish sends with QoS 1 and waits for the PUBACK. A *Refusal is the server's
 // answer; any other error leaves open whether the server has it.
 func (s *session) publish(ctx context.Context, topic string, payload []byte) error {
-	r, err := s.paho.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: payload})
+	p := &paho.Publish{Topic: topic, QoS: 1, Payload: payload}
+	done, err := s.signed(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r, err := s.paho.Publish(ctx, p)
 	if r != nil && r.ReasonCode >= 0x80 {
 		refusal := &Refusal{Packet: "PUBACK", Code: r.ReasonCode}
 		if r.Properties != nil {

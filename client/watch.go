@@ -32,7 +32,7 @@ func (c *Client) Watch(ctx context.Context, presence, client string) iter.Seq2[C
 		}
 		c.watches.add(w)
 		defer c.unwatch(w)
-		c.report(wanted{w})
+		c.say(wanted{w})
 		for {
 			select {
 			case <-w.more:
@@ -204,7 +204,7 @@ func (c *Client) subscribe(s *session, w *watch) {
 // unwatch ends a watch.
 func (c *Client) unwatch(w *watch) {
 	if last := c.watches.remove(w); last {
-		c.report(unwanted{w.filter})
+		c.say(unwanted{w.filter})
 	}
 }
 

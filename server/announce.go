@@ -84,7 +84,7 @@ func (s *Server) record() store.Server {
 		Incarnation: s.cfg.Incarnation, Address: s.cfg.Advertise, Zone: s.cfg.Zone, Node: s.cfg.Node,
 		Capacity: s.cfg.Capacity, QueueDelay: s.vitals.loadBand(s.clock.Stamp().Tick),
 		Takeovers: s.recorder.Takeovers(), Drain: s.drain.progress(), Leaving: s.leaving.Load(),
-		Ended: int(s.ended.Load()), Observes: s.cfg.Observes,
+		Ended: int(s.ended.Load()), Observes: s.cfg.Observes, Advised: s.outcomes.says(),
 	}
 	if r.Address == "" {
 		r.Address = s.AddrTLS().String()

@@ -186,6 +186,14 @@ type Presence struct {
 	Kind Kind
 	// MinInterval and MaxInterval bound how often clients beat.
 	MinInterval, MaxInterval time.Duration
+	// Overrides are other bounds, by where clients are; nil: there are none. Those
+	// of one Presence should be the same while nothing in them changes.
+	Overrides *Overrides
+	// MaxSkew is how far the clocks of clients that must sign their beats may be
+	// from ours; 0: they need not sign.
+	MaxSkew time.Duration
+	// network is the kind that a client has declared, of those that are told apart.
+	network string
 	// Grace is added to every lease.
 	Grace time.Duration
 	// MissesUntilLate is how many intervals may pass without a beat before a

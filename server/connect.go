@@ -129,7 +129,14 @@ func (p *peer) acceptable(c mqtt.Connect) *refusal {
 		return &refusal{why: whyPresence, reason: mqtt.BadUserNameOrPassword, detail: fmt.Sprintf(
 			"Presence %s/%s belongs to %s: connect to the servers of that one", namespace, presence, whose(found))}
 	}
-	p.presence = p.s.shared.of(found)
+	network, region := property(c.User, wire.PropNetwork), property(c.User, wire.PropRegion)
+	if !wire.ValidPlace(network) || !wire.ValidPlace(region) {
+		return badPlace
+	}
+	if found.MaxSkew > 0 && c.Version != mqtt.V5 && found.Kind == Clients {
+		return &refusal{why: whySignature, reason: mqtt.NotAuthorized, detail: "only signed beats count here, and a key for them can be given in MQTT 5 only"}
+	}
+	p.presence = p.s.shared.of(found.at(network, region))
 	if c.Will != nil {
 		return p.willing(c)
 	}
@@ -258,6 +265,10 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	if n := c.ReceiveMaximum; n > 0 && n < maxInFlight {
 		p.more = &more{takes: n}
 	}
+	var key string
+	if p.presence.MaxSkew > 0 && p.presence.Kind == Clients && !p.probe {
+		p.extra().signature, key = newSignature()
+	}
 	s.strangers.Add(-1)
 	if attached.Before != nil {
 		attached.Before.goodbye(mqtt.Goodbye{Reason: mqtt.SessionTakenOver})
@@ -279,6 +290,9 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 		User: append([]mqtt.User{
 			{Name: wire.PropServer, Value: s.name}, {Name: wire.PropIncarnation, Value: s.cfg.Incarnation},
 		}, refusal{servers: s.directory.hints()}.users()...),
+	}
+	if key != "" {
+		answer.User = append(answer.User, mqtt.User{Name: wire.PropBeatKey, Value: key})
 	}
 	if byDatagram {
 		answer.User = append(answer.User, s.udp.grant(attached.Place, attached.Arrival, s.clock.Stamp().Tick))

@@ -32,7 +32,10 @@ const (
 	whyProtocol      why = "protocol"
 	whyProxy         why = "proxy"
 	whyQoS           why = "qos"
+	whyReplay        why = "replay"
 	whyRetain        why = "retain"
+	whySignature     why = "signature"
+	whySkew          why = "skew"
 	whySlow          why = "slow"
 	whyStarting      why = "starting"
 	whyStore         why = "store"
@@ -51,6 +54,7 @@ const (
 )
 
 var whys = []why{
+	whyReplay, whySignature, whySkew,
 	whyAddress, whyAlias, whyBusy, whyClientID, whyConnections, whyCredentials, whyDraining, whyFilter, whyFull, whyListener, whyShedding, whyMalformed, whyNotConnect,
 	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyProxy, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubprotocol, whySubscriptions,
 	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUntrusted, whyUserName, whyVersion, whyWill,

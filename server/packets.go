@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -11,10 +12,6 @@ import (
 	"github.com/rollcall-dev/rollcall/server/session"
 )
 
-// describeEvery is how often a beat may say something else of its client, because
-// every change is written.
-const describeEvery = 10 * time.Second
-
 // beat is the payload of wire.TopicBeat: a JSON object, or nothing. Names that
 // are not known are left.
 type beat struct {
@@ -22,6 +19,12 @@ type beat struct {
 	Interval int64 `json:"interval"`
 	// Attributes replace those of the session; nil: as before.
 	Attributes map[string]string `json:"attributes"`
+	// Network and Region are where the client is, both of them where one is
+	// given; neither: as before.
+	Network *string `json:"network"`
+	Region  *string `json:"region"`
+	// Outcomes of silences since the last report.
+	Outcomes []wire.Outcomes `json:"outcomes"`
 }
 
 // packet takes a whole packet that is not a PINGREQ, from a client with a session.
@@ -59,6 +62,7 @@ func (p *peer) packet(frame []byte, m moment) {
 func (p *peer) leave(m moment, why mqtt.Reason) {
 	p.flush()
 	if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
+		p.s.recordDescriptions(p.s.descriptions.last(p.key()))
 		if why == mqtt.Success {
 			p.s.recorder.Left(p.key(), v.Arrival, m.read)
 		} else {
@@ -87,9 +91,17 @@ func (p *peer) published(frame []byte, m moment) error {
 	case pub.Retain:
 		p.refuse(refusal{why: whyRetain, reason: mqtt.RetainNotSupported, detail: "nothing is retained here"})
 	case pub.Topic == wire.TopicBeat:
-		p.acknowledge(pub, p.told(pub.Payload, m))
+		r := p.signed(&pub, m)
+		if r == nil {
+			r = p.told(pub.Payload, m)
+		}
+		p.acknowledge(pub, r)
 	case pub.Topic == wire.TopicKeepAlive:
-		p.acknowledge(pub, p.keepAlive(pub.Payload, m))
+		r := p.signed(&pub, m)
+		if r == nil {
+			r = p.keepAlive(pub.Payload)
+		}
+		p.acknowledge(pub, r)
 	case pub.Topic == wire.TopicReport:
 		p.report(pub)
 	default:
@@ -128,7 +140,19 @@ func (p *peer) puback(pub mqtt.Publish, reason mqtt.Reason, text string) {
 	p.turn.out = a.Append(p.turn.out, p.version, p.limit)
 }
 
-// told takes what a beat says.
+// signed tells why a publication does not count as a beat, where only signed ones do.
+func (p *peer) signed(pub *mqtt.Publish, m moment) *refusal {
+	if p.more == nil || p.more.signature == nil {
+		return nil
+	}
+	r := p.more.signature.check(pub, time.Now(), p.presence.MaxSkew)
+	if r == nil {
+		p.alive(m)
+	}
+	return r
+}
+
+// told takes what a beat says, all of it or nothing.
 func (p *peer) told(payload []byte, m moment) *refusal {
 	if len(payload) == 0 {
 		return nil
@@ -140,59 +164,92 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 	if err := wire.CheckAttributes(b.Attributes); err != nil {
 		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: err.Error()}
 	}
-	interval := p.interval
-	if b.Interval != 0 {
-		r := p.bounded(time.Duration(b.Interval)*time.Millisecond, &interval)
+	rules, interval := p.rules(), p.interval
+	if b.Network != nil || b.Region != nil {
+		var network, region string
+		if b.Network != nil {
+			network = *b.Network
+		}
+		if b.Region != nil {
+			region = *b.Region
+		}
+		if !wire.ValidPlace(network) || !wire.ValidPlace(region) {
+			return badPlace
+		}
+		rules = p.s.shared.of(p.presence.at(network, region))
+	}
+	if b.Interval != 0 || rules != p.rules() {
+		r := p.bounded(rules, time.Duration(cmp.Or(b.Interval, interval.Milliseconds()))*time.Millisecond, &interval)
 		if r != nil {
 			return r
 		}
 	}
-	if b.Attributes != nil {
-		p.extra().pending = b.Attributes
+	if len(b.Outcomes) > 0 {
+		if r := p.outcomes(rules, b.Outcomes, m.stamp.Tick); r != nil {
+			return r
+		}
 	}
-	p.renew(interval, m)
+	if rules != p.rules() {
+		p.extra().moved = rules
+	}
+	p.renew(interval)
+	if b.Attributes != nil && !p.probe {
+		p.s.describe(p.key(), p.session.Principal(), b.Attributes, m.stamp.Tick)
+	}
+	return nil
+}
+
+var badPlace = &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "a network and a region are at most 32 of A-Z a-z 0-9 . _ -"}
+
+// outcomes takes what a client reports of its silences.
+func (p *peer) outcomes(rules *Presence, all []wire.Outcomes, now session.Tick) *refusal {
+	if err := wire.CheckOutcomes(all); err != nil {
+		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: err.Error()}
+	}
+	x := p.extra()
+	if x.reported != 0 && now-x.reported < session.Ticks(reportEvery) {
+		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: fmt.Sprintf("outcomes may be reported every %v", reportEvery)}
+	}
+	x.reported = now
+	if p.presence.Kind == Clients && !p.probe {
+		class, _ := p.session.Key()
+		p.s.outcomes.add(network{class.Name(), rules.network}, all)
+	}
 	return nil
 }
 
 // keepAlive takes the payload of wire.TopicKeepAlive.
-func (p *peer) keepAlive(payload []byte, m moment) *refusal {
+func (p *peer) keepAlive(payload []byte) *refusal {
 	seconds, err := strconv.ParseUint(string(payload), 10, 16)
 	if err != nil {
 		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "a keep-alive is a number of seconds"}
 	}
 	interval := p.interval
-	if r := p.bounded(time.Duration(seconds)*time.Second, &interval); r != nil {
+	if r := p.bounded(p.rules(), time.Duration(seconds)*time.Second, &interval); r != nil {
 		return r
 	}
-	p.renew(interval, m)
+	p.renew(interval)
 	return nil
 }
 
-// bounded sets interval to what is asked. What is too long is refused, because
-// the client would count as gone; what is too short becomes the shortest.
-func (p *peer) bounded(asked time.Duration, interval *time.Duration) *refusal {
-	*interval = p.presence.interval(asked, p.probe)
+// bounded sets interval to what is asked, within the rules. What is too long is
+// refused, because the client would count as gone; what is too short becomes the shortest.
+func (p *peer) bounded(rules *Presence, asked time.Duration, interval *time.Duration) *refusal {
+	*interval = rules.interval(asked, p.probe)
 	if asked <= 0 || asked > *interval {
-		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: fmt.Sprintf("the longest interval here is %v", p.presence.interval(0, p.probe))}
+		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: fmt.Sprintf("the longest interval here is %v", rules.interval(0, p.probe))}
 	}
 	return nil
 }
 
-// renew changes the session's lease, and what is recorded of its client.
-func (p *peer) renew(interval time.Duration, m moment) {
-	if interval != p.interval {
-		p.interval = interval
-		p.s.table.Renew(p.session, p.presence.lease(interval))
-	} else if p.more == nil || p.more.pending == nil {
+// renew changes the session's lease, and what is recorded of it.
+func (p *peer) renew(interval time.Duration) {
+	if interval == p.interval {
 		return
 	}
-	var attributes map[string]string
-	if x := p.more; x != nil && (x.described == 0 || m.stamp.Tick-x.described >= session.Ticks(describeEvery)) {
-		if attributes = x.pending; attributes != nil {
-			x.described, x.pending = m.stamp.Tick, nil
-		}
-	} // else too soon: with a later beat
+	p.interval = interval
+	p.s.table.Renew(p.session, p.presence.lease(interval))
 	if !p.probe {
-		p.s.recorder.Renew(p.key(), p.arrival, interval, attributes)
+		p.s.recorder.Renew(p.key(), p.arrival, interval)
 	}
 }

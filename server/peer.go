@@ -88,10 +88,13 @@ type entering struct {
 // here.
 type more struct {
 	entering entering
-	// pending attributes are not recorded yet; described is when some last were.
-	pending   map[string]string
-	described session.Tick
-	reports   reports
+	// signature checks what the client signs; nil: it need not sign.
+	signature *signature
+	// moved are the rules of where the client has gone since its CONNECT; nil: nowhere.
+	moved *Presence
+	// reported is when outcomes last were; 0: never.
+	reported session.Tick
+	reports  reports
 	// subscriptions, nil: it has none; takes is how many messages the client
 	// takes before it has acknowledged one, 0: any number.
 	subscriptions *subscriptions
@@ -284,10 +287,17 @@ func (p *peer) longest() int {
 	return maxPacket
 }
 
-// beat records that a packet came. The first after a gap proves nothing, but it
-// renews: else a client that beats rarely would be held silent for two intervals.
+// beat takes that a packet came, which is a beat unless only signed ones are.
 func (p *peer) beat(m moment) {
 	p.s.metrics.beats.Inc()
+	if p.more == nil || p.more.signature == nil {
+		p.alive(m)
+	}
+}
+
+// alive records a beat. The first after a gap proves nothing, but it
+// renews: else a client that beats rarely would be held silent for two intervals.
+func (p *peer) alive(m moment) {
 	attended := p.session.Beat(m.stamp.Tick)
 	if !m.trusted {
 		return
@@ -297,9 +307,6 @@ func (p *peer) beat(m moment) {
 	}
 	if attended && !p.probe {
 		p.s.recorder.Packet(p.key(), m.revision, m.stamp.Gaps)
-	}
-	if p.more != nil && p.more.pending != nil {
-		p.renew(p.interval, m)
 	}
 }
 

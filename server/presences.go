@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 	defaultMin   = time.Second
 	defaultMax   = 10 * time.Minute
 	defaultGrace = 5 * time.Second
+	defaultSkew  = 30 * time.Second
 )
 
 // Watched knows the Presence objects of a cluster, from a watch. While the API
@@ -103,6 +105,9 @@ func (w *Watched) put(o any) {
 			known.Foreign = true
 			known.Installation = v1alpha1.InstallationOf(p)
 		}
+		if before := w.known[p.Namespace+"/"+p.Name]; reflect.DeepEqual(before.Overrides, known.Overrides) {
+			known.Overrides = before.Overrides // one for all clients, as long as they are the same
+		}
 		w.known[p.Namespace+"/"+p.Name] = known
 	}
 }
@@ -133,6 +138,15 @@ func presenceOf(spec v1alpha1.PresenceSpec) Presence {
 			Kind:        Clients,
 			MinInterval: cmp.Or(c.Interval.Min.Duration, defaultMin), MaxInterval: cmp.Or(c.Interval.Max.Duration, defaultMax),
 			Grace: defaultGrace, MissesUntilLate: int(c.MissesUntilLate), MissesUntilOffline: int(c.MissesUntilOffline),
+		}
+		if len(c.Interval.Overrides) > 0 {
+			p.Overrides = &Overrides{Min: p.MinInterval, Max: p.MaxInterval}
+			for _, o := range c.Interval.Overrides {
+				p.Overrides.All = append(p.Overrides.All, Override{Network: o.Network, Region: o.Region, Min: o.Min.Duration, Max: o.Max.Duration})
+			}
+		}
+		if c.SignedBeats != nil {
+			p.MaxSkew = cmp.Or(c.SignedBeats.MaxSkew.Duration, defaultSkew)
 		}
 		if c.Grace != nil {
 			p.Grace = c.Grace.Duration

@@ -45,6 +45,9 @@ type Server struct {
 	hub      *watch.Hub
 	watchers watchers
 
+	descriptions descriptions
+	outcomes     *outcomes
+
 	peers      peers
 	shared     shared
 	addresses  addresses
@@ -75,7 +78,8 @@ func New(cfg Config) (*Server, error) {
 		delayed:   delayLine{faults: cfg.Faults, wake: make(chan struct{}, 1)},
 	}
 	s.directory.self = s.name
-	s.table = session.NewTable[peer](s.clock.Stamp().Tick)
+	s.outcomes = newOutcomes(cfg.Registerer)
+	s.table = session.NewTable[peer]()
 	s.vitals.advance(s.clock.Stamp().Tick)
 	var err error
 	s.recorder, err = record.New(record.Config{
@@ -272,6 +276,7 @@ func (s *Server) end() {
 		return true
 	})
 	s.dismiss() // and who has not connected yet
+	s.recordDescriptions(s.descriptions.rest())
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
 	if err := s.recorder.Flush(ctx); err != nil {
@@ -361,6 +366,7 @@ func (s *Server) patrol(ctx context.Context) error {
 		for _, v := range silent {
 			s.expire(v, now, stamp.Tick)
 		}
+		s.recordDescriptions(s.descriptions.over(stamp.Tick))
 	}
 }
 
@@ -368,7 +374,9 @@ func (s *Server) expire(v session.View[peer], now time.Time, tick session.Tick) 
 	s.metrics.expired.Inc()
 	if !v.Class.Probe {
 		lastSeen := now.Add(-time.Duration(tick-v.LastBeat) * session.TickLength)
-		s.recorder.Offline(store.SessionKey{Namespace: v.Class.Namespace, Presence: v.Class.Presence, Client: v.Client}, v.Arrival, now, lastSeen)
+		key := store.SessionKey{Namespace: v.Class.Namespace, Presence: v.Class.Presence, Client: v.Client}
+		s.recordDescriptions(s.descriptions.last(key))
+		s.recorder.Offline(key, v.Arrival, now, lastSeen)
 		if found, known := s.cfg.Presences.Lookup(v.Class.Namespace, v.Class.Presence); known && found.Kind == Clients {
 			s.ended.Add(1)
 		}

@@ -242,7 +242,7 @@ func (u *udp) renew(q datagram.Message, h session.Heard, asked time.Duration) ti
 		!u.s.table.RenewAt(session.Place(q.Session.Place), q.Session.Arrival, presence.lease(interval)) {
 		return h.Interval
 	}
-	u.s.recorder.Renew(keyOf(h.Class, h.Client), q.Session.Arrival, interval, nil)
+	u.s.recorder.Renew(keyOf(h.Class, h.Client), q.Session.Arrival, interval)
 	return interval
 }
 

@@ -16,6 +16,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=rollcall.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AdvisedInterval"):
+		return &apiv1alpha1.AdvisedIntervalApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClientsSpec"):
 		return &apiv1alpha1.ClientsSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Evacuation"):
@@ -38,6 +40,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.HTTPProbeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IntervalBounds"):
 		return &apiv1alpha1.IntervalBoundsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IntervalOverride"):
+		return &apiv1alpha1.IntervalOverrideApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MemberStatus"):
 		return &apiv1alpha1.MemberStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MovedBy"):
@@ -68,6 +72,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SeverOrderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SeverPolicy"):
 		return &apiv1alpha1.SeverPolicyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SignedBeats"):
+		return &apiv1alpha1.SignedBeatsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TCPProbe"):
 		return &apiv1alpha1.TCPProbeApplyConfiguration{}
 

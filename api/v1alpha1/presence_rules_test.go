@@ -26,6 +26,12 @@ const (
 	msgMin         = "clients.interval.min must be whole seconds from 1s to 18h, such as 30s"
 	msgMax         = "clients.interval.max must be whole seconds from 1s to 18h, such as 10m"
 	msgMinMax      = "clients.interval.min must not exceed clients.interval.max: lower the one or raise the other"
+	msgWhere       = "an override needs a network, a region or both: without, it is clients.interval itself that says it"
+	msgWhat        = "an override needs a min, a max or both: else it changes nothing"
+	msgOverride    = "clients.interval.overrides: of an override, with what it leaves out taken from clients.interval, min must not exceed max: lower the one or raise the other"
+	msgOverrideMax = "clients.interval.overrides[].max must be whole seconds from 1s to 18h, such as 4m30s"
+	msgOverrideMin = "clients.interval.overrides[].min must be whole seconds from 1s to 18h, such as 30s"
+	msgMaxSkew     = "clients.signedBeats.maxSkew must be a duration from 1s to 10m, such as 30s"
 )
 
 var presenceRules = []struct {
@@ -102,6 +108,19 @@ var presenceRules = []struct {
 	{"a minimum over the maximum is refused", `clients: {interval: {min: 2m, max: 1m}}`, []refusal{{"spec.clients.interval", msgMinMax}}},
 	{"a minimum over the default maximum is refused", `clients: {interval: {min: 11m}}`, []refusal{{"spec.clients.interval", msgMinMax}}},
 	{"an interval that is no duration is refused once", `clients: {interval: {min: often}}`, []refusal{{"spec.clients.interval.min", msgMin}}},
+	{"a network in a region may have bounds of its own", `clients: {interval: {min: 30s, max: 10m, overrides: [{network: cell, region: cn, max: 4m30s}, {network: wifi, min: 1m, max: 18h}]}}`, nil},
+	{"an override of nowhere is refused", `clients: {interval: {overrides: [{max: 4m30s}]}}`, []refusal{{"spec.clients.interval.overrides[0]", msgWhere}}},
+	{"an override of nothing is refused", `clients: {interval: {overrides: [{network: cell}]}}`, []refusal{{"spec.clients.interval.overrides[0]", msgWhat}}},
+	{"an override's minimum over its maximum is refused", `clients: {interval: {overrides: [{network: cell, min: 2m, max: 1m}]}}`, []refusal{{"spec.clients.interval", msgOverride}}},
+	{"an override's minimum over the other maximum is refused", `clients: {interval: {max: 1m, overrides: [{network: cell, min: 2m}]}}`, []refusal{{"spec.clients.interval", msgOverride}}},
+	{"an override's maximum under the other minimum is refused", `clients: {interval: {min: 1m, overrides: [{network: cell, max: 30s}]}}`, []refusal{{"spec.clients.interval", msgOverride}}},
+	{"an override that is no duration is refused once", `clients: {interval: {overrides: [{network: cell, max: often}]}}`, []refusal{{"spec.clients.interval.overrides[0].max", msgOverrideMax}}},
+	{"an override's fraction of a second is refused", `clients: {interval: {overrides: [{network: cell, min: 1.5s}]}}`, []refusal{{"spec.clients.interval.overrides[0].min", msgOverrideMin}}},
+	{"a network's name with a space is refused", `clients: {interval: {overrides: [{network: a b, max: 1m}]}}`, []refusal{{"spec.clients.interval.overrides[0].network", "should match '^[A-Za-z0-9._-]+$'"}}},
+	{"signed beats need no more", `clients: {signedBeats: {}}`, nil},
+	{"the greatest skew is 10m", `clients: {signedBeats: {maxSkew: 10m}}`, nil},
+	{"a greater skew than 10m is refused", `clients: {signedBeats: {maxSkew: 601s}}`, []refusal{{"spec.clients.signedBeats.maxSkew", msgMaxSkew}}},
+	{"a skew under 1s is refused", `clients: {signedBeats: {maxSkew: 999ms}}`, []refusal{{"spec.clients.signedBeats.maxSkew", msgMaxSkew}}},
 	{"no grace is accepted", `clients: {grace: 0s}`, nil},
 	{"a negative grace is refused", `clients: {grace: -1s}`, []refusal{{"spec.clients.grace", msgGrace}}},
 	{"a grace of more than 1h is refused", `clients: {grace: 61m}`, []refusal{{"spec.clients.grace", msgGrace}}},

@@ -258,11 +258,27 @@ type ClientsSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="clients.retention must be a duration from 1m to 720h, such as 24h"
 	// +optional
 	Retention metav1.Duration `json:"retention,omitempty,omitzero"`
+	// SignedBeats has only beats count that their client has signed, with the
+	// time by its own clock; absent: every packet is a beat. Clients must speak
+	// MQTT 5: older versions have no way to be given a key.
+	// +optional
+	SignedBeats *SignedBeats `json:"signedBeats,omitempty"`
+}
+
+// SignedBeats says what signed beats must keep to.
+type SignedBeats struct {
+	// MaxSkew is how far a client's clock may be from the server's, either way,
+	// the beat's way included.
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",message="clients.signedBeats.maxSkew must be a duration from 1s to 10m, such as 30s"
+	// +optional
+	MaxSkew metav1.Duration `json:"maxSkew,omitempty,omitzero"`
 }
 
 // IntervalBounds bounds the interval that a client may declare.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.min) || !has(self.max) || [self.min, self.max].exists(d, !d.matches('^([0-9]{1,5}(h|m|s)){1,3}$')) || duration(self.min) <= duration(self.max)",message="clients.interval.min must not exceed clients.interval.max: lower the one or raise the other"
+// +kubebuilder:validation:XValidation:rule="!has(self.overrides) || !has(self.min) || !has(self.max) || [self.min, self.max].exists(d, !d.matches('^([0-9]{1,5}(h|m|s)){1,3}$')) || self.overrides.all(o, has(o.min) && !o.min.matches('^([0-9]{1,5}(h|m|s)){1,3}$') || has(o.max) && !o.max.matches('^([0-9]{1,5}(h|m|s)){1,3}$') || duration(has(o.min) ? o.min : self.min) <= duration(has(o.max) ? o.max : self.max))",message="clients.interval.overrides: of an override, with what it leaves out taken from clients.interval, min must not exceed max: lower the one or raise the other"
 type IntervalBounds struct {
 	// Min is the shortest interval; a client that asks for less is given this.
 	// +kubebuilder:default="1s"
@@ -272,6 +288,44 @@ type IntervalBounds struct {
 	// Max is the longest interval; a client that asks for more, or for none, is given this.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s)){1,3}$') && duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.max must be whole seconds from 1s to 18h, such as 10m"
+	// +optional
+	Max metav1.Duration `json:"max,omitempty,omitzero"`
+	// Overrides are other bounds for clients that declare where they are. The
+	// first that fits counts.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Overrides []IntervalOverride `json:"overrides,omitempty"`
+}
+
+// IntervalOverride bounds the interval of clients on one kind of network, in one
+// region, or both.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.network) || has(self.region)",message="an override needs a network, a region or both: without, it is clients.interval itself that says it"
+// +kubebuilder:validation:XValidation:rule="has(self.min) || has(self.max)",message="an override needs a min, a max or both: else it changes nothing"
+type IntervalOverride struct {
+	// Network that a client declares: cell, wifi, wired, or another word; absent: any.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]+$`
+	// +optional
+	Network string `json:"network,omitempty"`
+	// Region that a client declares, such as cn; absent: any.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]+$`
+	// +optional
+	Region string `json:"region,omitempty"`
+	// Min is the shortest interval there; absent: clients.interval.min.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=18
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s)){1,3}$') && duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.overrides[].min must be whole seconds from 1s to 18h, such as 30s"
+	// +optional
+	Min metav1.Duration `json:"min,omitempty,omitzero"`
+	// Max is the longest interval there; absent: clients.interval.max.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=18
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s)){1,3}$') && duration(self) >= duration('1s') && duration(self) <= duration('18h')",message="clients.interval.overrides[].max must be whole seconds from 1s to 18h, such as 4m30s"
 	// +optional
 	Max metav1.Duration `json:"max,omitempty,omitzero"`
 }
@@ -293,6 +347,8 @@ const (
 	// MaxMessage is how long a member's message and a Failover's evidence are at
 	// most, in Unicode characters.
 	MaxMessage = 1024
+	// MaxAdvised is how many networks status.advisedIntervals holds at most.
+	MaxAdvised = 40
 	// MaxTargets is how many servers a Failover names as receivers at most.
 	MaxTargets = 64
 )
@@ -334,6 +390,15 @@ type PresenceStatus struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +optional
 	Evacuations []Evacuation `json:"evacuations,omitempty"`
+	// AdvisedIntervals are, for each kind of network, the longest interval that
+	// connections survive there, as clients report it: what to set as
+	// clients.interval.max, or as the max of an override. Networks of which too
+	// little is reported are left out.
+	// +listType=map
+	// +listMapKey=network
+	// +kubebuilder:validation:MaxItems=40
+	// +optional
+	AdvisedIntervals []AdvisedInterval `json:"advisedIntervals,omitempty"`
 	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers and Calibrating.
 	// +listType=map
 	// +listMapKey=type
@@ -365,6 +430,15 @@ type PresenceCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Dead int32 `json:"dead"`
+}
+
+// AdvisedInterval is what clients on one kind of network have reported.
+type AdvisedInterval struct {
+	// Network is the kind, as clients declare it.
+	// +kubebuilder:validation:MaxLength=32
+	Network string `json:"network"`
+	// Max is the longest interval that nearly every connection survives.
+	Max metav1.Duration `json:"max"`
 }
 
 // Evacuation is how far the pods of one tainted node have come.

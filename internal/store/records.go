@@ -34,6 +34,9 @@ type Server struct {
 	// Ended counts sessions of clients that have gone offline here since this process
 	// began: with a goodbye, or by silence. Agents' are not among them.
 	Ended int `json:"ended,omitempty"`
+	// Advised are the longest intervals that connections survive, in milliseconds, by
+	// Presence and kind of network, as clients have told this server.
+	Advised map[string]map[string]int64 `json:"advised,omitempty"`
 	// Observes is the Boot under which it observes other servers, where it is
 	// assigned to; 0: it cannot.
 	Observes int64 `json:"observes,omitempty"`

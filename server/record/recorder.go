@@ -166,18 +166,32 @@ func (r *Recorder) Online(a Arrival) {
 	})
 }
 
-// Renew says that a client's interval or attributes have changed; nil
-// attributes stay as they are.
-func (r *Recorder) Renew(key store.SessionKey, arrival uint64, interval time.Duration, attributes map[string]string) {
+// Renew says that a client's interval has changed.
+func (r *Recorder) Renew(key store.SessionKey, arrival uint64, interval time.Duration) {
+	r.update(key, func(e *entry, s *store.Session) bool {
+		s.Interval = interval.Milliseconds()
+		return e.arrival == arrival
+	})
+}
+
+// Describe says what a principal's client says of itself, on whichever connection.
+func (r *Recorder) Describe(key store.SessionKey, principal string, attributes map[string]string) {
+	r.update(key, func(e *entry, s *store.Session) bool {
+		s.Attributes = attributes
+		return e.principal == principal
+	})
+}
+
+// update changes what should be recorded of a client that is here, where f says so.
+func (r *Recorder) update(key store.SessionKey, f func(*entry, *store.Session) bool) {
 	r.change(key, func() *entry {
 		e := r.entries.get(key)
-		if e == nil || e.arrival != arrival || !e.online {
+		if e == nil || !e.online {
 			return nil
 		}
 		s := r.session(e)
-		s.Interval = interval.Milliseconds()
-		if attributes != nil {
-			s.Attributes = attributes
+		if !f(e, &s) {
+			return nil
 		}
 		if same(s, r.session(e)) {
 			return nil

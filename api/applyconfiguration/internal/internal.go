@@ -23,6 +23,15 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.AdvisedInterval
+  map:
+    fields:
+    - name: max
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: network
+      type:
+        scalar: string
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.ClientsSpec
   map:
     fields:
@@ -46,6 +55,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 24h
+    - name: signedBeats
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.SignedBeats
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.Evacuation
   map:
     fields:
@@ -268,6 +280,27 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 1s
+    - name: overrides
+      type:
+        list:
+          elementType:
+            namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.IntervalOverride
+          elementRelationship: atomic
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.IntervalOverride
+  map:
+    fields:
+    - name: max
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: min
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: network
+      type:
+        scalar: string
+    - name: region
+      type:
+        scalar: string
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.MQTTProbe
   map:
     elementType:
@@ -397,6 +430,14 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.PresenceStatus
   map:
     fields:
+    - name: advisedIntervals
+      type:
+        list:
+          elementType:
+            namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.AdvisedInterval
+          elementRelationship: associative
+          keys:
+          - network
     - name: conditions
       type:
         list:
@@ -539,6 +580,13 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: remaining
       type:
         scalar: numeric
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.SignedBeats
+  map:
+    fields:
+    - name: maxSkew
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 30s
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.TCPProbe
   map:
     fields:

@@ -23,6 +23,10 @@ type ClientsSpecApplyConfiguration struct {
 	Grace *v1.Duration `json:"grace,omitempty"`
 	// Retention is how long an offline record, with its last-seen time, is kept.
 	Retention *v1.Duration `json:"retention,omitempty"`
+	// SignedBeats has only beats count that their client has signed, with the
+	// time by its own clock; absent: every packet is a beat. Clients must speak
+	// MQTT 5: older versions have no way to be given a key.
+	SignedBeats *SignedBeatsApplyConfiguration `json:"signedBeats,omitempty"`
 }
 
 // ClientsSpecApplyConfiguration constructs a declarative configuration of the ClientsSpec type for use with
@@ -68,5 +72,13 @@ func (b *ClientsSpecApplyConfiguration) WithGrace(value v1.Duration) *ClientsSpe
 // If called multiple times, the Retention field is set to the value of the last call.
 func (b *ClientsSpecApplyConfiguration) WithRetention(value v1.Duration) *ClientsSpecApplyConfiguration {
 	b.Retention = &value
+	return b
+}
+
+// WithSignedBeats sets the SignedBeats field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SignedBeats field is set to the value of the last call.
+func (b *ClientsSpecApplyConfiguration) WithSignedBeats(value *SignedBeatsApplyConfiguration) *ClientsSpecApplyConfiguration {
+	b.SignedBeats = value
 	return b
 }

@@ -15,6 +15,9 @@ type IntervalBoundsApplyConfiguration struct {
 	Min *v1.Duration `json:"min,omitempty"`
 	// Max is the longest interval; a client that asks for more, or for none, is given this.
 	Max *v1.Duration `json:"max,omitempty"`
+	// Overrides are other bounds for clients that declare where they are. The
+	// first that fits counts.
+	Overrides []IntervalOverrideApplyConfiguration `json:"overrides,omitempty"`
 }
 
 // IntervalBoundsApplyConfiguration constructs a declarative configuration of the IntervalBounds type for use with
@@ -36,5 +39,18 @@ func (b *IntervalBoundsApplyConfiguration) WithMin(value v1.Duration) *IntervalB
 // If called multiple times, the Max field is set to the value of the last call.
 func (b *IntervalBoundsApplyConfiguration) WithMax(value v1.Duration) *IntervalBoundsApplyConfiguration {
 	b.Max = &value
+	return b
+}
+
+// WithOverrides adds the given value to the Overrides field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Overrides field.
+func (b *IntervalBoundsApplyConfiguration) WithOverrides(values ...*IntervalOverrideApplyConfiguration) *IntervalBoundsApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithOverrides")
+		}
+		b.Overrides = append(b.Overrides, *values[i])
+	}
 	return b
 }

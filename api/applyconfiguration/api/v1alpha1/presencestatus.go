@@ -30,6 +30,11 @@ type PresenceStatusApplyConfiguration struct {
 	// Evacuations are the nodes that were tainted last, at most 8, and how long
 	// their pods took to be elsewhere.
 	Evacuations []EvacuationApplyConfiguration `json:"evacuations,omitempty"`
+	// AdvisedIntervals are, for each kind of network, the longest interval that
+	// connections survive there, as clients report it: what to set as
+	// clients.interval.max, or as the max of an override. Networks of which too
+	// little is reported are left out.
+	AdvisedIntervals []AdvisedIntervalApplyConfiguration `json:"advisedIntervals,omitempty"`
 	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers and Calibrating.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
@@ -102,6 +107,19 @@ func (b *PresenceStatusApplyConfiguration) WithEvacuations(values ...*Evacuation
 			panic("nil value passed to WithEvacuations")
 		}
 		b.Evacuations = append(b.Evacuations, *values[i])
+	}
+	return b
+}
+
+// WithAdvisedIntervals adds the given value to the AdvisedIntervals field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AdvisedIntervals field.
+func (b *PresenceStatusApplyConfiguration) WithAdvisedIntervals(values ...*AdvisedIntervalApplyConfiguration) *PresenceStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithAdvisedIntervals")
+		}
+		b.AdvisedIntervals = append(b.AdvisedIntervals, *values[i])
 	}
 	return b
 }
