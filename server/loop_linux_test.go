@@ -16,7 +16,7 @@ import (
 // client's end of it. Nobody runs the loop: the test does what it would do.
 func looped(t testing.TB) (*loop, *conn, int) {
 	t.Helper()
-	s := &Server{clock: session.NewClock(nil), table: session.NewTable[peer](1)}
+	s := &Server{clock: session.NewClock(nil), table: session.NewTable[peer]()}
 	s.metrics = newMetrics(s, nil)
 	e := &epoll{clock: s.clock, store: &store.Store{}, start: time.Now(), observe: s.vitals.observe, accept: s.accept}
 	l, err := newLoop(e)

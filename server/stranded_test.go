@@ -20,7 +20,7 @@ func TestPatienceIsAShareOfTheLease(t *testing.T) {
 }
 
 func TestWhoCannotGoElsewhereIsLetInAgainAndLeftAlone(t *testing.T) {
-	table := session.NewTable[peer](0)
+	table := session.NewTable[peer]()
 	class := table.Class("im", "phone", false)
 	c := candidate{peer: &peer{}, class: class, client: "c"}
 	d := &drain{wake: make(chan struct{}, 1)}

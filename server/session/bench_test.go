@@ -12,7 +12,7 @@ import (
 func million(b *testing.B, n int, interval time.Duration) (*Table[line], []*Session[line], Tick) {
 	b.Helper()
 	now := Tick(1)
-	table := NewTable[line](now)
+	table := NewTable[line]()
 	class, link := table.Class("im", "phone", false), &line{}
 	all := make([]*Session[line], n)
 	for i := range all {
@@ -76,7 +76,7 @@ func BenchmarkPatrol(b *testing.B) {
 			b.Fatalf("%d were silent", len(silent))
 		}
 	}
-	for range 300 { // until they are spread over the ring
+	for range 300 { // until their chunks are looked at in turn
 		tick()
 	}
 	b.ReportAllocs()
@@ -96,7 +96,7 @@ func BenchmarkPatrol(b *testing.B) {
 
 // BenchmarkAttach is an arrival and a departure.
 func BenchmarkAttach(b *testing.B) {
-	table := NewTable[line](1)
+	table := NewTable[line]()
 	class, link := table.Class("im", "phone", false), &line{}
 	b.ReportAllocs()
 	for b.Loop() {

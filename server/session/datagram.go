@@ -20,7 +20,7 @@ func (sh *shard[L]) granted(p Place, arrival uint64) *Session[L] {
 	if i == 0 || i > uint32(len(sh.chunks)*chunkSize) {
 		return nil
 	}
-	if s := sh.at(i); !s.ended && s.arrival == arrival && s.bits.Load()&datagrams != 0 {
+	if s := sh.at(i); s.live && s.arrival == arrival && s.bits.Load()&datagrams != 0 {
 		return s
 	}
 	return nil

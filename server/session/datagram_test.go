@@ -9,7 +9,7 @@ import (
 // beating is a table with one session that beats by datagrams.
 func beating(t testing.TB, datagrams bool) (*Table[line], Attached[line], Arrival[line]) {
 	t.Helper()
-	table := NewTable[line](1)
+	table := NewTable[line]()
 	a := Arrival[line]{
 		Class: table.Class("im", "phone", false), Client: "c", Principal: "alice", Link: &line{}, Now: 1,
 		Lease: Lease{Interval: time.Second, Late: time.Second, Offline: 2 * time.Second}, Datagrams: datagrams,

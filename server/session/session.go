@@ -1,8 +1,8 @@
 // Package session is a heartbeat server's table of sessions: who is here, when
 // each last beat, and who has been silent too long. It knows no network and no
-// store. A beat is one atomic store of a coarse tick; silence is found by a
-// patrol over a ring of slots, so that nothing is allocated, scheduled or
-// locked for a beat.
+// store. A beat is one atomic store of a coarse tick into a stamp; silence is found
+// by a patrol over the stamps, which lie side by side, so that nothing is allocated,
+// scheduled or locked for a beat.
 package session
 
 import (
@@ -48,21 +48,14 @@ type Lease struct {
 // is the table's, under its shard's lock. A Session is reused only when it has
 // ended and every link that attached to it has released it.
 type Session[L any] struct {
-	beat atomic.Uint32 // tick of the last beat
+	*stamp
 	bits atomic.Uint32
 
-	// filed is one more than the slot of the ring that the session is in; 0: none.
-	// Where else it is found in the ring, it is passed by.
-	filed uint32
-	next  uint32 // of those that can be reused (Session.self)
-	self  uint32 // index + 1 of the session in its shard
+	next uint32 // of those that can be reused (Session.self)
+	self uint32 // index + 1 of the session in its shard
 
-	late, offline Tick // silences, in ticks
-	interval      uint32
-
-	holders uint16 // links that have not released it
-	ended   bool
-	isLate  bool
+	interval uint32
+	holders  uint32 // links that have not released it
 	// counter is the number of the last datagram that was accepted of this arrival.
 	counter uint32
 
@@ -72,6 +65,14 @@ type Session[L any] struct {
 	link      *L // nil: the connection is gone, the lease is not
 	began     int64
 	arrival   uint64
+}
+
+// stamp is what the patrol reads of a session. Those of a shard lie side by side.
+type stamp struct {
+	beat          atomic.Uint32 // tick of the last beat
+	late, offline Tick          // silences, in ticks
+	live          bool          // it has not ended
+	isLate        bool
 }
 
 // The bits of a session.
@@ -132,19 +133,17 @@ func (s *Session[L]) view() View[L] {
 	}
 }
 
-// due is when the session must be looked at again, given the earliest moment
-// that it may be held to have been silent from. Every deadline is one tick
-// later than its silence, because a beat may have come at the end of its tick.
-func (s *Session[L]) due(floor Tick) (late, offline Tick) {
-	last := s.last(floor)
+// due is when the session counts as late, and when it ends, unless it beats before;
+// given the earliest moment that anyone may be held to have been silent from. Both
+// are one tick later than the silence, because a beat may have come at the end of its
+// tick.
+func (s *stamp) due(floor Tick) (late, offline Tick) {
+	last := Tick(s.beat.Load())
+	if before(last, floor) {
+		last = floor
+	}
 	return last + s.late + 1, last + s.offline + 1
 }
 
-// last is the later of the last beat and floor. Ticks wrap: the difference tells.
-func (s *Session[L]) last(floor Tick) Tick {
-	last := Tick(s.beat.Load())
-	if int32(floor-last) > 0 {
-		return floor
-	}
-	return last
-}
+// before tells which of two ticks is the earlier. Ticks wrap: the difference tells.
+func before(a, b Tick) bool { return int32(a-b) < 0 }

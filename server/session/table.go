@@ -13,9 +13,6 @@ const (
 	shards = 64 // a power of two
 	// chunkSize is how many sessions are made room for at once, in each shard.
 	chunkSize = 32
-	// slots is the horizon of the ring: 102 s. What is due later is filed into
-	// the last slot, and from there again.
-	slots = 1024
 )
 
 // ErrPrincipal: the client's session belongs to another principal.
@@ -30,18 +27,17 @@ type Table[L any] struct {
 	classes []*Class
 }
 
-// shard is a part of the table with its own lock, slab and ring.
+// shard is a part of the table with its own lock and slab.
 type shard[L any] struct {
 	mu     sync.Mutex
 	byKey  index.Index // of live sessions, by Session.self
 	chunks []*[chunkSize]Session[L]
-	free   uint32        // Session.self of one that can be reused, linked by next; 0: none
-	heads  [slots]uint32 // of each slot's pages
-	ring   ring
-	// patrolled is the last tick whose slot was visited.
-	patrolled Tick
-	arrivals  uint64
-	_         [64]byte
+	stamps []*[chunkSize]stamp // of the sessions of each chunk
+	looks  []Tick              // when the stamps of each chunk must be looked at
+	free   uint32              // Session.self of one that can be reused, linked by next; 0: none
+
+	arrivals uint64
+	_        [64]byte
 }
 
 type key struct {
@@ -49,14 +45,8 @@ type key struct {
 	client string
 }
 
-// NewTable makes an empty table, at the tick now.
-func NewTable[L any](now Tick) *Table[L] {
-	t := &Table[L]{seed: maphash.MakeSeed()}
-	for i := range t.shards {
-		t.shards[i].patrolled = now
-	}
-	return t
-}
+// NewTable makes an empty table.
+func NewTable[L any]() *Table[L] { return &Table[L]{seed: maphash.MakeSeed()} }
 
 // Class is the class of a Presence's sessions, or of its probes.
 func (t *Table[L]) Class(namespace, presence string, probe bool) *Class {
@@ -176,11 +166,10 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 	s.bits.Store(0)
 	s.grant(a.Datagrams)
 	s.class, s.client, s.principal, s.link, s.began = a.Class, a.Client, a.Principal, a.Link, a.WallClock
-	s.ended, s.isLate, s.holders = false, false, 1
-	s.lease(a.Lease)
+	s.live, s.isLate, s.holders = true, false, 1
+	sh.lease(s, a.Lease)
 	sh.byKey.Put(s.self, hash, t.hash(sh))
 	a.Class.live.Add(1)
-	sh.file(s, s.nextLook(a.Now, a.Now))
 	s.arrival = sh.arrive()
 	return Attached[L]{s, s.arrival, s.began, true, nil, placeOf(s, hash)}, nil
 }
@@ -194,9 +183,13 @@ func (s *Session[L]) grant(on bool) {
 	}
 }
 
-func (s *Session[L]) lease(l Lease) {
+// lease gives a session a lease, which counts from its last beat.
+func (sh *shard[L]) lease(s *Session[L], l Lease) {
 	s.interval = uint32(l.Interval / time.Millisecond)
 	s.late, s.offline = Ticks(l.Late), Ticks(l.Offline)
+	late, offline := s.due(Tick(s.beat.Load()))
+	look := &sh.looks[(s.self-1)/chunkSize]
+	*look = earlier(*look, earlier(late, offline))
 }
 
 // Renew changes the session's lease, which counts from its last beat.
@@ -205,14 +198,6 @@ func (t *Table[L]) Renew(s *Session[L], l Lease) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.lease(s, l)
-}
-
-// lease gives a live session another lease; a shorter one needs an earlier slot.
-func (sh *shard[L]) lease(s *Session[L], l Lease) {
-	s.lease(l)
-	if !s.ended {
-		sh.file(s, s.nextLook(sh.patrolled, Tick(s.beat.Load())))
-	}
 }
 
 // Release gives up a link's hold on a session. A live session stays, without a
@@ -234,7 +219,7 @@ func (t *Table[L]) Leave(s *Session[L], link *L) (View[L], bool) {
 	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if s.ended || s.link != link {
+	if !s.live || s.link != link {
 		return View[L]{}, false
 	}
 	return t.end(sh, s), true
@@ -258,7 +243,7 @@ func (t *Table[L]) Holds(s *Session[L], arrival uint64) bool {
 	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return !s.ended && s.arrival == arrival
+	return s.live && s.arrival == arrival
 }
 
 // Has tells whether a client has a session.
@@ -294,7 +279,7 @@ func (t *Table[L]) Each(f func(View[L]) bool) {
 		sh.mu.Lock()
 		for _, chunk := range sh.chunks {
 			for i := range chunk {
-				if s := &chunk[i]; !s.ended {
+				if s := &chunk[i]; s.live {
 					views = append(views, s.view())
 				}
 			}
@@ -322,10 +307,10 @@ func (sh *shard[L]) at(i uint32) *Session[L] {
 func (sh *shard[L]) take() *Session[L] {
 	if sh.free == 0 {
 		first := uint32(len(sh.chunks)*chunkSize) + 1
-		chunk := new([chunkSize]Session[L])
-		sh.chunks = append(sh.chunks, chunk)
+		chunk, stamps := new([chunkSize]Session[L]), new([chunkSize]stamp)
+		sh.chunks, sh.stamps, sh.looks = append(sh.chunks, chunk), append(sh.stamps, stamps), append(sh.looks, 0)
 		for i := range uint32(chunkSize) {
-			chunk[i].self, chunk[i].ended, chunk[i].next = first+i, true, first+i+1
+			chunk[i].stamp, chunk[i].self, chunk[i].next = &stamps[i], first+i, first+i+1
 		}
 		chunk[chunkSize-1].next = 0
 		sh.free = first
@@ -338,20 +323,19 @@ func (sh *shard[L]) take() *Session[L] {
 // end takes a live session out of the table.
 func (t *Table[L]) end(sh *shard[L], s *Session[L]) View[L] {
 	v := s.view()
-	s.filed = 0
 	_, hash := t.of(s)
 	sh.byKey.Remove(s.self, hash, t.hash(sh))
 	s.class.live.Add(-1)
 	if s.isLate {
-		s.class.late.Add(-1)
+		s.class.count(false)
 	}
-	s.ended, s.link = true, nil
+	s.live, s.link = false, nil
 	sh.reuse(s)
 	return v
 }
 
 func (sh *shard[L]) reuse(s *Session[L]) {
-	if s.ended && s.holders == 0 {
+	if !s.live && s.holders == 0 {
 		s.client, s.principal, s.link = "", "", nil
 		s.next, sh.free = sh.free, s.self
 	}
