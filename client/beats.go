@@ -88,6 +88,15 @@ func (b *beats) spoke(now time.Time, rnd *rand.Rand, plain bool) {
 	b.next = b.rhythm.after(now, rnd)
 }
 
+// passOver takes that the beat of that time is answered: earlier ones will not be,
+// their datagrams or answers are lost. It is false where that beat is not waited for.
+func (b *beats) passOver(at time.Time) bool {
+	for len(b.sent) > 0 && b.sent[0].at.Before(at) {
+		b.sent = b.sent[1:]
+	}
+	return len(b.sent) > 0 && b.sent[0].at.Equal(at)
+}
+
 // heard takes a packet from the server. A PINGRESP answers the oldest PINGREQ;
 // one that comes late doesn't end a row of misses, or a server that is always
 // late would never be left. Any other packet is proof of life and clears all.

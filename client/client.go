@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/eclipse/paho.golang/paho"
 
@@ -17,6 +18,7 @@ type Client struct {
 	cfg     Config // settled
 	events  emitter
 	metrics metrics
+	needs   atomic.Int64 // of a connection, where there may be none
 	inbox   chan news
 	watches watches
 	recent  recent
@@ -98,9 +100,10 @@ func (c *Client) Server() (address, server string) {
 // connection is lost meanwhile: at least once. It gives up when ctx ends, and
 // with a *Refusal when a server refuses it.
 func (c *Client) Publish(ctx context.Context, topic string, payload []byte) error {
+	defer c.need()()
 	for {
 		s, changed, _ := c.state()
-		if s != nil {
+		if s != nil && !s.hushed.Load() {
 			if topic == wire.TopicBeat {
 				c.hear(s, spoke{})
 			}

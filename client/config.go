@@ -138,6 +138,12 @@ type Config struct {
 	// TLS makes the client speak TLS, over what Dialer opened. Without a
 	// ServerName, a server must be the one of its address. Nil: plain TCP.
 	TLS *tls.Config
+	// UDP has the client beat by datagrams where the server takes them, and close its
+	// connection: a session without one costs both ends less. It needs TLS, over which
+	// the server gives the key. Where datagrams get no answer the client stays on its
+	// connection; a publication, or a Watch, has it connect anew for that. Dialer is
+	// then asked for the network "udp" too.
+	UDP bool
 	// Logger. Nil: silent.
 	Logger *slog.Logger
 	// Registerer gets the client's metrics; clients with the same one share
@@ -247,6 +253,9 @@ func (c Config) validate() error {
 	}
 	if c.MaxBackoff < c.MinBackoff {
 		fault("MaxBackoff", "%v is less than MinBackoff, %v", c.MaxBackoff, c.MinBackoff)
+	}
+	if c.UDP && c.TLS == nil {
+		fault("UDP", "needs TLS, over which alone a server gives keys")
 	}
 	if err := wire.CheckAttributes(c.Attributes); err != nil {
 		fault("Attributes", "%w", err)

@@ -30,8 +30,14 @@ type (
 		ours     bool // the fault is not the server's: no credential, say
 		guidance guidance
 	}
-	// heard: a packet came from the server.
-	heard struct{ pong bool }
+	// heard: a packet came from the server. at is when the beat was sent that it
+	// answers; zero: it is the oldest.
+	heard struct {
+		pong bool
+		at   time.Time
+	}
+	// forgotten: the server has no session of the client any more.
+	forgotten struct{}
 	// spoke: a publication that counts as a beat was sent.
 	spoke struct{}
 	// declined: the server has refused a declaration.
@@ -187,6 +193,9 @@ func (c *core) step(now time.Time, event any) []any {
 func (c *core) present(now time.Time, event any) []any {
 	switch e := event.(type) {
 	case heard:
+		if !e.at.IsZero() && !c.beats.passOver(e.at) {
+			return nil
+		}
 		c.beats.heard(now, e.pong, c.rnd)
 		return c.redeclare(now)
 	case spoke:
@@ -204,6 +213,12 @@ func (c *core) present(now time.Time, event any) []any {
 	case sentAway:
 		c.beats.broke(now, true)
 		return c.leave(now, wire.LeftBroken, ErrMoved)
+	case forgotten:
+		c.beats.broke(now, true)
+		return c.forgotten(now)
+	case summoned:
+		c.beats.broke(now, true)
+		return c.comeBack(now, ReasonNeeded, nil)
 	case woken:
 		c.beats.again(now, c.rnd)
 		return []any{ping{}}
@@ -325,7 +340,9 @@ func (c *core) seek(now time.Time) []any {
 }
 
 // accuses tells whether the next server is to hear why the last one was left.
-func accuses(reason string) bool { return reason != "" && reason != ReasonNetwork }
+func accuses(reason string) bool {
+	return reason != "" && reason != ReasonNetwork && reason != ReasonNeeded
+}
 
 func (c *core) endRound(now time.Time) []any {
 	c.pause(now, backoff(c.rnd, c.cfg.MinBackoff, c.cfg.MaxBackoff, c.rounds))

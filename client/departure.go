@@ -80,6 +80,17 @@ func (c *core) comeBack(now time.Time, reason string, err error) []any {
 	return append([]any{hangUp{}}, c.seek(now)...)
 }
 
+// forgotten takes that the server holds the client no more: its lease has ended, or
+// somebody took the session over. Who was held for a while comes back at once; who
+// was not may be one of two that share an id.
+func (c *core) forgotten(now time.Time) []any {
+	if now.Sub(c.since) >= c.cfg.MaxBackoff {
+		return c.comeBack(now, wire.LeftBroken, ErrForgotten)
+	}
+	c.rounds = max(c.rounds, contestedRounds)
+	return c.leave(now, wire.LeftBroken, ErrForgotten)
+}
+
 // change takes that the network is another one: what was connected over the old
 // one is lost, and what failed there may work here.
 func (c *core) change(now time.Time, network string) []any {

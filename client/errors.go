@@ -22,6 +22,9 @@ var (
 	ErrLate = errors.New("answers are late")
 	// ErrNetworkChanged: the program said so (Client.NetworkChanged).
 	ErrNetworkChanged = errors.New("the network has changed")
+	// ErrForgotten: the server has no session of the client any more (datagrams only:
+	// over a connection it says why).
+	ErrForgotten = errors.New("the server holds no session of the client")
 	// ErrMoved: the program wanted another server (Client.Move).
 	ErrMoved = errors.New("another server is wanted")
 )
@@ -39,7 +42,7 @@ func (e *AttemptError) Unwrap() error { return e.Err }
 
 // Refusal is a server's no, in words of MQTT 5.
 type Refusal struct {
-	// Packet that carried it: CONNACK, PUBACK or DISCONNECT.
+	// Packet that carried it: CONNACK, PUBACK, DISCONNECT or datagram.
 	Packet string
 	// Code is the reason code, 0x80 or more (in a DISCONNECT any but 0x04).
 	Code byte

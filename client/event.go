@@ -28,6 +28,10 @@ const (
 // not at fault.
 const ReasonNetwork = "network"
 
+// ReasonNeeded is an Event's Reason where a client that beats by datagrams needed a
+// connection, to publish or to watch: the server was not at fault.
+const ReasonNeeded = "needed"
+
 // Event is one change of a Client's state.
 type Event struct {
 	Kind Kind
@@ -41,7 +45,7 @@ type Event struct {
 	// where it told no name; empty at first.
 	Previous string
 	// Reason in one word: why the server before was left (Connected, Moved,
-	// Offline: "late", "broken", "directed" or ReasonNetwork), or "late" (Late).
+	// Offline: "late", "broken", "directed", ReasonNetwork or ReasonNeeded), or "late" (Late).
 	// Empty at first. A server whose kernel has not acknowledged the beats was
 	// left because it was "broken": it may be the way to it.
 	Reason string

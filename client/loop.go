@@ -26,6 +26,7 @@ type loop struct {
 	offered *session // accepted, and neither adopted nor discarded yet
 	trying  map[int]context.CancelFunc
 	lostAt  time.Time // the last session was
+	now     time.Time // of what the core decided last
 }
 
 func (c *Client) loop() {
@@ -72,7 +73,10 @@ func (l *loop) next() bool {
 		}
 		t := ticked{}
 		if l.current != nil && l.core.expects(l.cfg.Clock.Now()) {
-			t.path = l.current.kernel.path()
+			t.path = unacknowledged // nobody acknowledges datagrams
+			if !l.current.byDatagram() {
+				t.path = l.current.kernel.path()
+			}
 		}
 		l.step(t)
 	}
@@ -84,14 +88,36 @@ func (l *loop) take(n news) {
 	case asked:
 		e <- l.core.rhythm.state
 		return
+	case reply:
+		if n.of == l.current {
+			l.replied(n.of, e)
+		}
+		return
+	case unreachable:
+		if n.of != l.current || !n.of.byDatagram() {
+			n.of.line.tried = trials
+			return
+		}
+		n.event = broke{e.err}
+	case summoned:
+		if l.current == nil || !l.current.byDatagram() {
+			return
+		}
+	case spared:
+		l.settleBy(l.current)
+		return
 	case wanted:
-		if s := l.current; s != nil {
+		if s := l.current; s != nil && s.byDatagram() {
+			l.step(summoned{}) // the next connection is told of all watches
+			return
+		} else if s != nil {
 			l.wg.Go(func() { l.subscribe(s, e.watch) })
 		}
 		return
 	case unwanted:
-		if s := l.current; s != nil {
+		if s := l.current; s != nil && !s.byDatagram() {
 			l.wg.Go(func() { s.unsubscribe(e.filter) })
+			l.settleBy(s)
 		}
 		return
 	case accepted:
@@ -121,7 +147,8 @@ func (l *loop) take(n news) {
 }
 
 func (l *loop) step(event any) {
-	for _, action := range l.core.step(l.cfg.Clock.Now(), event) {
+	l.now = l.cfg.Clock.Now()
+	for _, action := range l.core.step(l.now, event) {
 		l.perform(action)
 	}
 }
@@ -139,6 +166,9 @@ func (l *loop) perform(action any) {
 		l.current, l.offered = l.offered, nil
 		l.metrics.connected.Inc()
 		l.setState(l.current, nil)
+		if s := l.current; s.line != nil {
+			l.wg.Go(func() { s.line.listen(func(e any) { s.tell(s, e) }) })
+		}
 		l.adopted(l.current)
 		close(l.current.adopted)
 	case discard:
@@ -147,13 +177,21 @@ func (l *loop) perform(action any) {
 	case ping:
 		l.metrics.beats.Inc()
 		s, now := l.current, l.cfg.Clock.Now()
-		l.wg.Go(func() { s.beat(now) })
+		if !l.beatBy(s) {
+			l.wg.Go(func() { s.beat(now) })
+		}
 	case report:
-		s := l.current
-		l.wg.Go(func() { l.report(s, a) })
+		if s := l.current; !s.byDatagram() { // for this alone nobody connects
+			l.wg.Go(func() { l.report(s, a) })
+		}
 	case declare:
-		s := l.current
-		l.wg.Go(func() { l.declare(s, a) })
+		if s := l.current; s.byDatagram() {
+			l.metrics.changes.Inc()
+			s.line.declare(time.Duration(a.seconds) * time.Second)
+			l.beatBy(s)
+		} else {
+			l.wg.Go(func() { l.declare(s, a) })
+		}
 	case fit:
 		l.current.kernel.fit(a.interval, l.patience())
 	case hangUp:
@@ -213,7 +251,7 @@ func (c *Client) hear(s *session, event any) {
 // leave says goodbye to the server, for Close to tell how it went.
 func (c *Client) leave(s *session) {
 	c.setState(nil, ErrClosed)
-	err := s.goodbye()
+	err := s.goodbye(c.cfg.AckTimeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.byeErr = err

@@ -100,7 +100,9 @@ func (l *loop) adopted(s *session) {
 	if attributes, _ := l.described(); attributes == nil && len(again) == 0 {
 		return
 	}
+	release := l.hold()
 	l.wg.Go(func() {
+		defer release()
 		l.describe(s)
 		for _, p := range again {
 			if err := s.publish(s.life, p.topic, p.payload); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -36,6 +37,11 @@ type session struct {
 	life context.Context
 	bury context.CancelFunc
 	tell func(*session, any)
+
+	// line is the way for datagrams; nil: there is none. hushed: the connection is
+	// closed because of it, and nothing that becomes of it matters.
+	line   *line
+	hushed atomic.Bool
 
 	// signer signs beats; nil: the server doesn't ask for it. now is the clock.
 	signer *signer
@@ -79,8 +85,15 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 		// Attempts and publications are bounded by their contexts.
 		PacketTimeout:     24 * time.Hour,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) { c.published(p.Packet); return true, nil }},
-		OnClientError:     func(err error) { s.tell(s, broke{s.conn.cause(err)}) },
+		OnClientError: func(err error) {
+			if !s.hushed.Load() {
+				s.tell(s, broke{s.conn.cause(err)})
+			}
+		},
 		OnServerDisconnect: func(p *paho.Disconnect) {
+			if s.hushed.Load() {
+				return
+			}
 			g := guidanceOf(p.Properties.User, p.Properties.ServerReference)
 			s.tell(s, dismissed{&Refusal{"DISCONNECT", p.ReasonCode, p.Properties.ReasonString}, g})
 		},
@@ -104,6 +117,7 @@ func (c *Client) attempt(ctx context.Context, d dial) (*session, any) {
 			a.keepAlive = *k
 		}
 		a.guidance.references = nil // for those that it refuses
+		s.line = c.newLine(ctx, ack.Properties.User)
 		return s, a
 	}
 	stop()
@@ -134,6 +148,9 @@ func (c *Client) connectPacket(password string, d dial) *paho.Connect {
 	}
 	if password != "" {
 		p.Password, p.PasswordFlag = []byte(password), true
+	}
+	if c.cfg.UDP {
+		p.Properties.User.Add(wire.PropUDP, "1")
 	}
 	if d.left != "" {
 		p.Properties.User.Add(wire.PropLeft, d.left)
@@ -218,11 +235,22 @@ func (s *session) close() {
 	s.bury()
 	_ = s.conn.Close()
 	<-s.paho.Done()
+	if s.line != nil {
+		_ = s.line.conn.Close()
+	}
 }
 
 // goodbye leaves the server on purpose.
-func (s *session) goodbye() error {
+func (s *session) goodbye(within time.Duration) error {
 	s.bury()
+	if s.line != nil {
+		defer func() { _ = s.line.conn.Close() }()
+	}
+	if s.byDatagram() {
+		err := s.line.leave(within)
+		<-s.paho.Done()
+		return err
+	}
 	err := s.paho.Disconnect(&paho.Disconnect{Properties: &paho.DisconnectProperties{}})
 	<-s.paho.Done()
 	return err

@@ -232,12 +232,12 @@ func (u *udp) beat(q datagram.Message, m moment) (answer datagram.Kind, interval
 	return answer, uint32(h.Interval / time.Millisecond), o
 }
 
-// renew changes a session's interval, within the bounds of its Presence, and
-// returns the one that counts: what is too long is not taken, because the client
-// would count as gone.
+// renew changes a session's interval, within the bounds of its Presence wherever a
+// client is (a datagram does not say where), and returns the one that counts: what
+// is too long is not taken, because the client would count as gone.
 func (u *udp) renew(q datagram.Message, h session.Heard, asked time.Duration) time.Duration {
 	presence, known := u.s.cfg.Presences.Lookup(h.Class.Namespace, h.Class.Presence)
-	interval := presence.interval(asked, false)
+	interval := presence.anywhere().interval(asked, false)
 	if !known || asked > interval || interval == h.Interval ||
 		!u.s.table.RenewAt(session.Place(q.Session.Place), q.Session.Arrival, presence.lease(interval)) {
 		return h.Interval
@@ -246,13 +246,32 @@ func (u *udp) renew(q datagram.Message, h session.Heard, asked time.Duration) ti
 	return interval
 }
 
+// anywhere is the Presence with bounds that hold for clients of every place.
+func (p Presence) anywhere() Presence {
+	o := p.Overrides
+	if o == nil {
+		return p
+	}
+	p.MinInterval, p.MaxInterval = o.Min, o.Max
+	for _, x := range o.All {
+		p.MinInterval = max(p.MinInterval, x.Min)
+		if x.Max > 0 {
+			p.MaxInterval = min(p.MaxInterval, x.Max)
+		}
+	}
+	p.MinInterval = min(p.MinInterval, p.MaxInterval)
+	return p
+}
+
 // leave: the member left on purpose.
 func (u *udp) leave(q datagram.Message) session.Outcome {
 	v, o := u.s.table.Depart(session.Place(q.Session.Place), q.Session.Arrival, q.Counter)
 	if o != session.Accepted {
 		return o
 	}
-	u.s.recorder.Left(keyOf(v.Class, v.Client), v.Arrival, time.Now())
+	key := keyOf(v.Class, v.Client)
+	u.s.recordDescriptions(u.s.descriptions.last(key))
+	u.s.recorder.Left(key, v.Arrival, time.Now())
 	u.s.ended.Add(1)
 	if v.Link != nil {
 		v.Link.bye(nil)

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // TestStrangersAreNotLookedAtForLong: neither for many from one source, nor for
@@ -25,6 +26,23 @@ func TestStrangersAreNotLookedAtForLong(t *testing.T) {
 	}
 	if b := g.bucket(1, 100+second); *b != 0 {
 		t.Errorf("a second later it still counts %d", *b)
+	}
+}
+
+func TestBoundsThatHoldAnywhere(t *testing.T) {
+	p := Presence{MinInterval: time.Second, MaxInterval: time.Hour}
+	if got := p.anywhere(); got.MinInterval != time.Second || got.MaxInterval != time.Hour {
+		t.Errorf("without overrides: %v to %v", got.MinInterval, got.MaxInterval)
+	}
+	p.Overrides = &Overrides{Min: 30 * time.Second, Max: 10 * time.Minute, All: []Override{
+		{Network: "cell", Max: 4 * time.Minute}, {Region: "cn", Min: time.Minute}, {Network: "wifi", Max: time.Hour},
+	}}
+	if got := p.anywhere(); got.MinInterval != time.Minute || got.MaxInterval != 4*time.Minute {
+		t.Errorf("%v to %v, want what holds on every network and in every region", got.MinInterval, got.MaxInterval)
+	}
+	p.Overrides.All = append(p.Overrides.All, Override{Region: "far", Min: 5 * time.Minute})
+	if got := p.anywhere(); got.MinInterval != 4*time.Minute || got.MaxInterval != 4*time.Minute {
+		t.Errorf("%v to %v, want the longest that is nowhere too long", got.MinInterval, got.MaxInterval)
 	}
 }
 

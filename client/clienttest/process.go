@@ -3,6 +3,7 @@ package clienttest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,7 @@ type order struct {
 	ConnectRate float64
 	Capacity    int
 	Grace       time.Duration
+	Cert, Key   string
 }
 
 // Main is to be called first in TestMain: in a process that Start has made it
@@ -53,11 +55,20 @@ func serve(value string) error {
 	}
 	defer func() { _ = st.Close() }() // the process ends
 	faults := server.NewFaults()
-	s, err := server.New(server.Config{
+	config := server.Config{
 		Name: o.Name, Namespace: Namespace, Incarnation: Incarnation(o.Name), Listen: o.Listen, Capacity: o.Capacity,
 		ConnectRate: o.ConnectRate, ConnectBurst: int(o.ConnectRate / 10),
 		Store: st, Presences: presences{o.Grace}, Authenticator: everybody{}, Faults: faults, Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	if o.Cert != "" {
+		shown, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		if err != nil {
+			return err
+		}
+		config.Listen, config.ListenTLS, config.ListenUDP = "", o.Listen, o.Listen
+		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{shown}}
+	}
+	s, err := server.New(config)
 	if err != nil {
 		return err
 	}

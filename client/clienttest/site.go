@@ -50,6 +50,9 @@ type Config struct {
 	// Grace is the Presence's. Zero: 20 s, so that a busy machine takes nobody
 	// for gone.
 	Grace time.Duration
+	// Cert and Key are PEM files: the servers speak TLS with them, and take beats by
+	// datagrams. Empty: plain TCP.
+	Cert, Key string
 }
 
 // Site is some servers and their etcd.
@@ -82,7 +85,7 @@ func Start(t testing.TB, c Config) *Site {
 	t.Cleanup(func() { _ = st.Close() })
 	s := &Site{Store: st}
 	for i := range c.Servers {
-		o := order{Endpoints: endpoints, Name: fmt.Sprint("server-", i), Listen: "127.0.0.1:0", Capacity: c.Capacity, Grace: c.Grace}
+		o := order{Endpoints: endpoints, Name: fmt.Sprint("server-", i), Listen: "127.0.0.1:0", Capacity: c.Capacity, Grace: c.Grace, Cert: c.Cert, Key: c.Key}
 		if i < len(c.ConnectRates) {
 			o.ConnectRate = c.ConnectRates[i]
 		}
