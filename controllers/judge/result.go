@@ -55,6 +55,9 @@ type Population struct {
 	active []plan.Active
 	// Counts are those of Clients.
 	Counts ClientCounts
+	// Advised are the longest intervals that Clients' connections survive, by kind
+	// of network, as they have told their servers.
+	Advised map[string]time.Duration
 }
 
 // ClientCounts are the clients of one Presence by state.

@@ -71,7 +71,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 	j.forget(r)
 	for key, pop := range r.Populations {
 		if pop.Subject == v1alpha1.SubjectClients {
-			pop.Counts = countClients(r, key.String())
+			pop.Counts, pop.Advised = countClients(r, key.String()), advised(r, key.String())
 		}
 	}
 	return r, nil
@@ -174,6 +174,27 @@ func (j *Judge) hasBegun(p Pod, s evidence.Server) bool {
 		j.begun[p.UID] = true
 	}
 	return j.begun[p.UID]
+}
+
+// advised are the longest intervals that servers advise to clients of a Presence, by
+// kind of network: the least that any says, because what is too long costs more.
+func advised(r *Result, presence string) map[string]time.Duration {
+	var all map[string]time.Duration
+	for _, s := range r.Servers {
+		if !s.Live {
+			continue
+		}
+		for network, ms := range s.Record.Advised[presence] {
+			d := time.Duration(ms) * time.Millisecond
+			if all == nil {
+				all = map[string]time.Duration{}
+			}
+			if least, ok := all[network]; !ok || d < least {
+				all[network] = d
+			}
+		}
+	}
+	return all
 }
 
 // countClients adds up the clients of a Presence. Those of a server that

@@ -191,6 +191,9 @@ func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1
 	for _, m := range s.NotAlive {
 		status.WithNotAlive(ac.MemberStatus().WithName(m.Name).WithState(m.State).WithSince(m.Since).WithMessage(m.Message))
 	}
+	for _, a := range s.AdvisedIntervals {
+		status.WithAdvisedIntervals(ac.AdvisedInterval().WithNetwork(a.Network).WithMax(a.Max))
+	}
 	for _, e := range s.Evacuations {
 		a := ac.Evacuation().WithNode(e.Node).WithTaintedAt(e.TaintedAt).WithPods(e.Pods).WithElsewhere(e.Elsewhere)
 		a.UntaintedAt, a.Took = e.UntaintedAt, e.Took

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -64,7 +65,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 	calibration(p, set)
 	if !ready && meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionHealthy) != nil {
 		// What was known last stands until more is.
-		s.Counts, s.NotAlive = last.Counts, last.NotAlive
+		s.Counts, s.NotAlive, s.AdvisedIntervals = last.Counts, last.NotAlive, last.AdvisedIntervals
 	} else {
 		healthy(&s, p, set)
 	}
@@ -142,6 +143,7 @@ var order = []verdict.State{
 func healthy(s *v1alpha1.PresenceStatus, p *judge.Population, set setter) {
 	if p.Subject == v1alpha1.SubjectClients {
 		c := p.Counts
+		s.AdvisedIntervals = advisedIntervals(p.Advised)
 		s.Counts = v1alpha1.PresenceCounts{
 			Members: clamp(c.Online + c.Late + c.Orphaned), Alive: clamp(c.Online), Suspect: clamp(c.Late + c.Orphaned),
 		}
@@ -207,6 +209,17 @@ func healthy(s *v1alpha1.PresenceStatus, p *judge.Population, set setter) {
 		return
 	}
 	set(v1alpha1.ConditionHealthy, metav1.ConditionTrue, v1alpha1.ReasonAllAlive, "Every member is alive.")
+}
+
+// advisedIntervals are in the order of their networks' names.
+func advisedIntervals(advised map[string]time.Duration) []v1alpha1.AdvisedInterval {
+	var all []v1alpha1.AdvisedInterval
+	for _, network := range slices.Sorted(maps.Keys(advised)) {
+		if len(all) < v1alpha1.MaxAdvised {
+			all = append(all, v1alpha1.AdvisedInterval{Network: network, Max: metav1.Duration{Duration: advised[network]}})
+		}
+	}
+	return all
 }
 
 func clamp(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
