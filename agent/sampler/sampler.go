@@ -103,7 +103,11 @@ func New(cfg Config) (*Sampler, error) {
 	s := &Sampler{
 		cfg: cfg, board: report.NewBoard(), words: map[string]wire.Band{},
 		enter: func(ctx context.Context, addresses []netip.Addr) (namespace, error) {
-			return sever.Enter(ctx, cfg.Namespaces, addresses)
+			conn, err := sever.Enter(ctx, cfg.Namespaces, addresses)
+			if err != nil {
+				return nil, err
+			}
+			return conn, nil
 		},
 		looks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rollcall_kernel_looks_total", Help: "Looks at the sockets of servers on this node.",

@@ -17,9 +17,18 @@ import (
 )
 
 const (
-	// uneasy is the time between two looks at a server on which something waits, and
-	// calm that at one where nothing does.
-	uneasy, calm = 500 * time.Millisecond, time.Second
+	// A glance is cheap: who waits in the queue, and a few connections. A look at all
+	// connections is dear, since the kernel walks through a table of the whole node for
+	// it: it is taken at first, whenever a glance finds that something waits, and to count.
+	//
+	// calm is the time between two glances, and doubt where one has found unread bytes:
+	// they may be read at once. uneasy is the time between two looks as long as something waits.
+	calm, doubt, uneasy = time.Second, 200 * time.Millisecond, 500 * time.Millisecond
+	// countFirst is how soon another look is taken after the first one, and each after
+	// that in twice the time, up to countLate.
+	countFirst, countLate = 2 * time.Second, 30 * time.Second
+	// glanced is how many connections a glance takes in.
+	glanced = 8
 	// enterAgain is how soon a namespace that was not found, or in which nothing
 	// listens (its pod's sandbox may have been made anew), is looked for again.
 	enterAgain = 10 * time.Second
@@ -34,6 +43,7 @@ const (
 // namespace is a pod's network namespace: it is only looked at here.
 type namespace interface {
 	List(ctx context.Context, q sockets.Query, each func(sockets.Socket) error) error
+	Get(ctx context.Context, s sockets.Socket) (sockets.Socket, error)
 	Close() error
 }
 
@@ -49,6 +59,14 @@ type watch struct {
 	ns        namespace // nil: not entered
 	enteredAt time.Time
 	memory    *kernel.Server
+	// worry is how many looks at all connections are to follow, because something was
+	// found to wait: two after a glance, since in the first something may turn out to
+	// have been read before. countAt is when to look in any case, and countIn how long
+	// after that again.
+	worry   int
+	countAt time.Time
+	countIn time.Duration
+	glance  glance
 	// said is what was told last, at a time; connections of it likewise.
 	said      wire.Observation
 	countedAt time.Time
@@ -83,27 +101,46 @@ func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
 		w.blind(w.target.Refused, now)
 		return 0
 	}
-	f, err := w.find(ctx, now)
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return 0
-	default:
-		w.leave()
-		w.blind(err.Error(), now)
-		if errors.Is(err, sockets.ErrNotPermitted) || errors.Is(err, sockets.ErrUnsupported) {
-			return refusedAgain
+	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) {
+		wait, err := w.glance.take(ctx, w.ns, w.target.Port)
+		if err != nil {
+			return w.failed(ctx, err, now)
 		}
-		return enterAgain
+		if wait > 0 {
+			return wait
+		}
+		w.worry = 2
+	}
+	f, err := w.find(ctx, now)
+	if err != nil {
+		return w.failed(ctx, err, now)
 	}
 	w.found(f, now)
+	if w.worry = max(w.worry-1, 0); f.Uneasy {
+		w.worry = max(w.worry, 1)
+	}
+	w.countIn = min(max(2*w.countIn, countFirst), countLate)
+	w.countAt = now.Add(w.countIn)
 	switch {
 	case f.Word == kernel.Closed && now.Sub(w.enteredAt) >= enterAgain:
 		w.leave()
-	case f.Uneasy:
+	case w.worry > 0:
 		return uneasy
 	}
 	return calm
+}
+
+// failed says why, and when to try again.
+func (w *watch) failed(ctx context.Context, err error, now time.Time) time.Duration {
+	if ctx.Err() != nil {
+		return 0
+	}
+	w.leave()
+	w.blind(err.Error(), now)
+	if errors.Is(err, sockets.ErrNotPermitted) || errors.Is(err, sockets.ErrUnsupported) {
+		return refusedAgain
+	}
+	return enterAgain
 }
 
 func (w *watch) leave() {
@@ -124,8 +161,8 @@ func (w *watch) find(ctx context.Context, now time.Time) (kernel.Finding, error)
 	}
 	w.looks()
 	l := w.memory.Look(now)
-	// The kernel finds who listens at once, and walks through a table of the whole
-	// node to find connections, for each family: most servers have one.
+	// Who listens is found at once; who is connected takes a walk for each family, and
+	// most servers have one.
 	var families []sockets.Family
 	err := w.ns.List(ctx, sockets.Query{Port: w.target.Port, States: []sockets.State{sockets.Listen}}, func(s sockets.Socket) error {
 		if !slices.Contains(families, s.Family()) {
@@ -138,11 +175,16 @@ func (w *watch) find(ctx context.Context, now time.Time) (kernel.Finding, error)
 	if err != nil {
 		return kernel.Finding{}, err
 	}
+	w.glance = glance{families: families}
+	if len(families) == 0 {
+		return l.Done(), nil
+	}
 	spared := w.spared()
 	err = w.ns.List(ctx, sockets.Query{Port: w.target.Port, Families: families, Info: true}, func(s sockets.Socket) error {
-		o := kernel.Socket{ID: s.Cookie(), Client: w.client(s, spared)}
+		o := kernel.Socket{ID: s.Cookie, Client: w.client(s, spared)}
 		if s.Info != nil { // without it nothing is known of what was read
 			o.Received, o.Unread = s.Info.Received, s.ReadQueue
+			w.glance.consider(s, spared[s.Remote.Addr().WithZone("")])
 		}
 		l.See(o)
 		return nil

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/internal/kernel"
 	"github.com/rollcall-dev/rollcall/internal/sockets"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
@@ -20,6 +22,9 @@ type played struct {
 	fails   error
 	closed  int
 	asked   []sockets.Query
+	// received and read are those of each client; got counts the looks at one.
+	received, read uint64
+	got            int
 }
 
 func (p *played) List(_ context.Context, q sockets.Query, each func(sockets.Socket) error) error {
@@ -32,11 +37,31 @@ func (p *played) List(_ context.Context, q sockets.Query, each func(sockets.Sock
 		return each(sockets.Socket{State: sockets.Listen, Local: local, ReadQueue: p.queue.Waiting, WriteQueue: p.queue.Limit})
 	}
 	for _, c := range p.clients {
-		if err := each(sockets.Socket{State: sockets.Established, Local: local, Remote: netip.MustParseAddrPort(c)}); err != nil {
+		if err := each(p.socket(c)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (p *played) Get(_ context.Context, s sockets.Socket) (sockets.Socket, error) {
+	p.got++
+	for _, c := range p.clients {
+		if netip.MustParseAddrPort(c) == s.Remote {
+			return p.socket(c), nil
+		}
+	}
+	return s, sockets.ErrGone
+}
+
+// socket of a client.
+func (p *played) socket(remote string) sockets.Socket {
+	s := sockets.Socket{
+		State: sockets.Established, Local: netip.MustParseAddrPort("10.0.0.1:8080"), Remote: netip.MustParseAddrPort(remote),
+		Inode: 1, Cookie: uint64(slices.Index(p.clients, remote) + 1), Info: &sockets.Info{Received: p.received},
+	}
+	s.ReadQueue = uint32(p.received - p.read)
+	return s
 }
 
 func (p *played) Close() error {
@@ -154,7 +179,86 @@ type namespaceFunc func(sockets.Query) error
 func (f namespaceFunc) List(_ context.Context, q sockets.Query, _ func(sockets.Socket) error) error {
 	return f(q)
 }
+func (namespaceFunc) Get(_ context.Context, s sockets.Socket) (sockets.Socket, error) {
+	return s, sockets.ErrGone
+}
 func (namespaceFunc) Close() error { return nil }
+
+// walks counts the looks at all connections.
+func (p *played) walks() int {
+	n := 0
+	for _, q := range p.asked {
+		if len(q.States) == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAllConnectionsAreLookedAtOnlyWhenSomethingWaits(t *testing.T) {
+	p := &played{queue: sockets.Queue{Limit: 8}, clients: []string{"10.0.0.7:1", "10.0.0.8:1", "10.0.9.9:1"}}
+	w, told := newWatch(p)
+	now := time.Unix(1, 0)
+	play := func(looks int, each func()) (wait time.Duration) {
+		for range looks {
+			each()
+			wait = w.look(t.Context(), now)
+			now = now.Add(wait)
+		}
+		return wait
+	}
+	well := func() { p.received += 5; p.read = p.received }
+	play(600, well)
+	if n := p.walks(); n < 20 || n > 25 {
+		t.Errorf("in 10 minutes of which nothing is to be said there are %d", n)
+	}
+	if p.got < 3*500 {
+		t.Errorf("single ones are looked at %d times", p.got)
+	}
+	// Unread for a moment: the server reads before anybody looks again.
+	before := p.walks()
+	play(60, func() {
+		p.received += 5
+		p.read = p.received - p.received%2*5
+	})
+	if n := p.walks() - before; n > 4 {
+		t.Errorf("of bytes that wait for a moment come %d", n)
+	}
+	if o := (*told)[len(*told)-1]; o.Band != wire.BandOK {
+		t.Errorf("said is %+v", o)
+	}
+	// It stops.
+	play(5, well)
+	began := now
+	for now.Sub(began) < 5*time.Second && (*told)[len(*told)-1].Band != wire.BandUnread {
+		play(1, func() { p.received++ })
+	}
+	if took := now.Sub(began); took > calm+doubt+w.target.Window+kernel.ReadWithin+2*uneasy {
+		t.Errorf("it takes %v, and said is %+v", took, (*told)[len(*told)-1])
+	}
+	if wait := play(1, func() { p.received++ }); wait != uneasy {
+		t.Errorf("the next look is in %v", wait)
+	}
+	play(3, well)
+	if o, wait := (*told)[len(*told)-1], play(1, well); o.Band != wire.BandOK || wait != calm {
+		t.Errorf("when it reads again said is %+v, and the next look is in %v", o, wait)
+	}
+}
+
+func TestAGlanceTakesInWhomItIsWorth(t *testing.T) {
+	var g glance
+	for n := range 20 {
+		g.consider(sockets.Socket{Inode: 1, ReadQueue: uint32(n % 2), Info: &sockets.Info{SinceReceived: time.Duration(20-n) * time.Second}}, n == 4 || n == 5)
+	}
+	g.consider(sockets.Socket{Info: &sockets.Info{}}, true) // it waits to be accepted
+	var got []int
+	for _, c := range g.chosen {
+		got = append(got, 20-int(c.socket.Info.SinceReceived/time.Second))
+	}
+	if fmt.Sprint(got) != "[4 18 16 14 12 10 8 6]" {
+		t.Errorf("chosen are %v", got)
+	}
+}
 
 func TestANumberOfConnectionsIsToldWhenItIsWorthIt(t *testing.T) {
 	for _, tt := range []struct {
@@ -182,7 +286,7 @@ func TestANumberOfConnectionsIsToldWhenItIsWorthIt(t *testing.T) {
 	w.look(t.Context(), time.Unix(1, 0))
 	p.clients = append(p.clients, "10.0.0.8:1")
 	w.look(t.Context(), time.Unix(30, 0))
-	w.look(t.Context(), time.Unix(31, 0))
+	w.look(t.Context(), time.Unix(35, 0))
 	w.look(t.Context(), time.Unix(60, 0))
 	var counts []int
 	for _, o := range *told {

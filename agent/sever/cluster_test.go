@@ -118,7 +118,7 @@ func TestAFailoverIsFollowedInTheCluster(t *testing.T) {
 			State: sockets.Established, Local: netip.MustParseAddrPort("10.0.0.1:1883"), Remote: netip.MustParseAddrPort(remote),
 		})
 	}
-	s, err := newSeverer(cfg, k, func(_ context.Context, addresses []netip.Addr) (Namespace, error) {
+	s, err := newSeverer(cfg, k, func(_ context.Context, addresses []netip.Addr) (namespace, error) {
 		if len(addresses) != 1 || addresses[0].String() != "10.0.0.1" {
 			t.Errorf("the namespace of %v is entered", addresses)
 		}

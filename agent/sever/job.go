@@ -70,7 +70,7 @@ type job struct {
 	pace     pace
 	target   target
 	lookedAt time.Time
-	ns       Namespace
+	ns       namespace
 	found    sample[sockets.Socket]
 	listedAt time.Time
 	hold     time.Time // nothing is tried before that

@@ -133,7 +133,7 @@ func (s *scene) begins() {
 	s.t.Helper()
 	var err error
 	s.severer, err = newSeverer(Config{Node: "here", Namespace: "rollcall", Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()},
-		playedCluster{s}, func(_ context.Context, addresses []netip.Addr) (Namespace, error) {
+		playedCluster{s}, func(_ context.Context, addresses []netip.Addr) (namespace, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.opened++

@@ -61,8 +61,8 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// Namespace is a pod's network namespace.
-type Namespace interface {
+// namespace is a pod's network namespace.
+type namespace interface {
 	List(ctx context.Context, q sockets.Query, each func(sockets.Socket) error) error
 	Destroy(ctx context.Context, s sockets.Socket) error
 	Close() error
@@ -91,7 +91,7 @@ type Severer struct {
 	cfg     Config
 	kube    *kube // nil in tests
 	cluster cluster
-	enter   func(ctx context.Context, addresses []netip.Addr) (Namespace, error)
+	enter   func(ctx context.Context, addresses []netip.Addr) (namespace, error)
 	metrics *metrics
 
 	mu   sync.Mutex
@@ -109,8 +109,12 @@ func New(cfg Config) (*Severer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSeverer(cfg, k, func(ctx context.Context, addresses []netip.Addr) (Namespace, error) {
-		return Enter(ctx, cfg.Namespaces, addresses)
+	s, err := newSeverer(cfg, k, func(ctx context.Context, addresses []netip.Addr) (namespace, error) {
+		conn, err := Enter(ctx, cfg.Namespaces, addresses)
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
 	})
 	if err != nil {
 		return nil, err
@@ -119,7 +123,7 @@ func New(cfg Config) (*Severer, error) {
 	return s, nil
 }
 
-func newSeverer(cfg Config, c cluster, enter func(context.Context, []netip.Addr) (Namespace, error)) (*Severer, error) {
+func newSeverer(cfg Config, c cluster, enter func(context.Context, []netip.Addr) (namespace, error)) (*Severer, error) {
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("sever: %w", err)
@@ -128,7 +132,7 @@ func newSeverer(cfg Config, c cluster, enter func(context.Context, []netip.Addr)
 }
 
 // Enter finds the one network namespace of the node that has all of a pod's addresses.
-func Enter(ctx context.Context, dir string, addresses []netip.Addr) (Namespace, error) {
+func Enter(ctx context.Context, dir string, addresses []netip.Addr) (*sockets.Conn, error) {
 	ns, err := sockets.FindNamespace(ctx, dir, addresses)
 	if err != nil {
 		return nil, err

@@ -160,7 +160,7 @@ func TestTheClientsOfAStoppedProcessComeElsewhere(t *testing.T) {
 
 	cluster := &realCluster{target_: target{addresses: addresses, port: 1883, spared: map[netip.Addr]bool{netip.MustParseAddr("10.9.0.99"): true}}}
 	s, err := newSeverer(Config{Node: "here", Namespace: "rollcall", Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()},
-		cluster, func(ctx context.Context, a []netip.Addr) (Namespace, error) { return Enter(ctx, dir, a) })
+		cluster, func(ctx context.Context, a []netip.Addr) (namespace, error) { return Enter(ctx, dir, a) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,9 +47,10 @@ const (
 	// ReadWithin is what is granted a server beyond the window to read what has
 	// arrived: pauses of a second and more are ordinary where processors are short.
 	ReadWithin = time.Second
-	// longestStep is how much time at most counts between two looks: who was held up
+	// longestStep is how much time may lie between two looks for it to count. After
+	// more all clocks begin anew: nobody knows what was in between, and who was held up
 	// must not take that for the server's time.
-	longestStep = time.Second
+	longestStep = 2 * time.Second
 	// tracked is how many connections are remembered; beyond it a sample is.
 	tracked = 2048
 	// listeners is of how many listening sockets' addresses queues are added up.
@@ -83,7 +84,8 @@ type Finding struct {
 	Detail string
 	// Connections of clients.
 	Connections int
-	// Uneasy: something waits, so that it is worth to look again soon.
+	// Uneasy: something waits, and nothing was read since the last look, so that it is
+	// worth to look again soon.
 	Uneasy bool
 }
 
@@ -110,7 +112,10 @@ type connection struct {
 	// waiting: bytes are unread; stuck is for how long some were, and none was read.
 	waiting bool
 	stuck   time.Duration
-	look    uint64 // in which it was seen last
+	// old: it has waited since before the clocks began, nobody knows for how long, and
+	// counts for nothing until it is read.
+	old  bool
+	look uint64 // in which it was seen last
 }
 
 // New makes a Server of which nothing is known. window is the Presence's.
@@ -125,6 +130,7 @@ type Look struct {
 	now   time.Time
 	step  time.Duration
 	first bool
+	fresh bool // too long after the last one, or before it
 
 	queues  map[netip.AddrPort]queue
 	clients int
@@ -139,9 +145,9 @@ type queue struct{ waiting, limit uint64 }
 // Look begins one.
 func (s *Server) Look(now time.Time) *Look {
 	s.looks++
-	l := &Look{s: s, now: now, first: s.at.IsZero(), queues: map[netip.AddrPort]queue{}}
-	if !l.first {
-		l.step = min(max(now.Sub(s.at), 0), longestStep)
+	l := &Look{s: s, now: now, first: s.at.IsZero(), step: now.Sub(s.at), queues: map[netip.AddrPort]queue{}}
+	if l.first || l.step > longestStep || l.step < 0 {
+		l.fresh, l.step = true, 0
 	}
 	return l
 }
@@ -178,12 +184,14 @@ func (l *Look) track(o Socket) {
 	case !known:
 		// Who has come since the last look, and been read from, was read from since.
 		l.read = l.read || !l.first && read > 0
-		c = connection{waiting: o.Unread > 0}
+		c = connection{waiting: o.Unread > 0, old: l.first && o.Unread > 0}
 	case read > c.read:
 		l.read = true
-		c.waiting, c.stuck = o.Unread > 0, 0
+		c = connection{waiting: o.Unread > 0}
 	case o.Unread == 0:
-		c.waiting, c.stuck = false, 0
+		c = connection{}
+	case l.fresh:
+		c = connection{waiting: true, old: c.waiting}
 	case c.waiting:
 		c.stuck += l.step
 	default:
@@ -202,8 +210,9 @@ func (l *Look) Done() Finding {
 	s := l.s
 	s.at = l.now
 	s.quiet += l.step
-	if l.read {
-		s.reads, s.quiet = true, 0
+	s.reads = s.reads || l.read
+	if l.read || l.fresh {
+		s.quiet = 0
 	}
 	for id, c := range s.connections {
 		if c.look != s.looks {
@@ -219,7 +228,7 @@ func (l *Look) Done() Finding {
 
 	most := l.fullest()
 	isFull := most.waiting > 0 && most.waiting >= most.limit
-	if isFull && s.wasFull {
+	if isFull && s.wasFull && !l.fresh {
 		s.full += l.step
 	} else {
 		s.full = 0
@@ -230,8 +239,8 @@ func (l *Look) Done() Finding {
 
 func (l *Look) finding(most queue, isFull bool) Finding {
 	s := l.s
-	f := Finding{Connections: l.clients, Uneasy: isFull || l.waiting > 0 || most.waiting > 0}
-	stuck, longest := s.stuck()
+	waiting, stuck, longest := s.stuck()
+	f := Finding{Connections: l.clients, Uneasy: isFull || (l.fresh || !l.read) && (waiting > 0 || most.waiting > 0)}
 	switch {
 	case len(l.queues) == 0:
 		f.Word, f.Detail = Closed, "nothing listens on the port"
@@ -250,18 +259,19 @@ func (l *Look) finding(most queue, isFull bool) Finding {
 	return f
 }
 
-// stuck counts the connections that wait to be read for too long, and since the
-// last of all reads; longest is how long.
-func (s *Server) stuck() (n int, longest time.Duration) {
-	if s.quiet < s.patience() {
-		return 0, 0
-	}
+// stuck counts the connections that have waited to be read since the last of all
+// reads, and those that have for too long; longest is for how long.
+func (s *Server) stuck() (waiting, stuck int, longest time.Duration) {
 	for _, c := range s.connections {
-		if c.waiting && c.stuck >= s.patience() && c.stuck <= s.quiet {
-			n, longest = n+1, max(longest, c.stuck)
+		if !c.waiting || c.old || c.stuck > s.quiet {
+			continue
+		}
+		waiting++
+		if c.stuck >= s.patience() {
+			stuck, longest = stuck+1, max(longest, c.stuck)
 		}
 	}
-	return n, longest
+	return waiting, stuck, longest
 }
 
 func (s *Server) patience() time.Duration { return s.window + ReadWithin }

@@ -158,6 +158,13 @@ func TestWhatAKernelSaysOfAServer(t *testing.T) {
 				w.conns[3].take(1)
 			}
 		}, "", 0, Reading},
+		{"some were unread at the first look, and nobody asks anything but once", 5, func(n int, w *world) {
+			w.conns[1].received, w.conns[2].received = 9, 9
+			if n == 5 {
+				w.conns[3].arrive(1)
+				w.conns[3].take(1)
+			}
+		}, "", 0, Reading},
 		{"a server of which the first look is that it does not read", 5, func(_ int, w *world) { everyone(w, arrive) }, "", 0, Reading},
 		{"a queue that is full", 0, func(n int, w *world) {
 			if n >= hangs {
@@ -237,6 +244,50 @@ func TestTimeInWhichNobodyLookedCountsForLittle(t *testing.T) {
 	}
 	if f := look(-time.Hour, 10, 0); f.Word.Hung() {
 		t.Errorf("after a clock that was put back: %+v", f)
+	}
+}
+
+// Looks that are far apart say that it reads; then those that follow each other soon
+// find that it does no more, but for what nobody knows the age of.
+func TestClocksBeginAnewAfterAPause(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before int // how many are unread already before the pause
+		want   Word
+	}{
+		{"all began to wait after the last look before it", 0, Unread},
+		{"but for one that waited before", 1, Unread},
+		{"but one waited before", 4, Reading},
+	} {
+		s, now, w := New(window), time.Unix(1, 0), newWorld(5)
+		look := func(pass time.Duration) Finding {
+			now = now.Add(pass)
+			l := s.Look(now)
+			w.sockets(l.See)
+			return l.Done()
+		}
+		look(0)
+		for _, c := range w.conns {
+			c.arrive(10)
+			c.take(10)
+		}
+		for id := range tt.before {
+			w.conns[uint64(id+1)].arrive(10)
+		}
+		look(30 * time.Second)
+		for _, c := range w.conns {
+			c.arrive(10)
+		}
+		f := look(30 * time.Second)
+		for took := time.Duration(0); took < window+ReadWithin; took += step {
+			if !f.Uneasy || f.Word.Hung() {
+				t.Errorf("%s: after %v: %+v", tt.name, took, f)
+			}
+			f = look(step)
+		}
+		if f.Word != tt.want {
+			t.Errorf("%s: %+v, want %s", tt.name, f, tt.want)
+		}
 	}
 }
 

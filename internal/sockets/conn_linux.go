@@ -122,6 +122,35 @@ func (c *Conn) listed(ctx context.Context, q Query, each func(Socket) error) err
 	}
 }
 
+// Get is one connection as it is now, found without a listing. It fails with
+// ErrGone where it has ended.
+func (c *Conn) Get(ctx context.Context, s Socket) (Socket, error) {
+	if err := ctx.Err(); err != nil {
+		return Socket{}, err
+	}
+	if !s.id.valid() {
+		return Socket{}, fmt.Errorf("look at the connection of %v: %w", s.Remote, ErrGone)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq++
+	found := Socket{State: Listen} // nothing yet
+	err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 1<<(attributeInfo-1)))
+	for done := false; err == nil && !done; {
+		done, err = c.receive(func(m message) (err error) {
+			found, err = parseSocket(m.body)
+			return err
+		})
+	}
+	if errors.Is(err, unix.ENOENT) || err == nil && found.State != Established {
+		err = ErrGone
+	}
+	if err != nil {
+		return Socket{}, fmt.Errorf("look at the connection of %v: %w", s.Remote, err)
+	}
+	return found, nil
+}
+
 // Destroy ends an established connection: both sides find it reset. It fails
 // with ErrGone where it has ended by itself, or is another's by now.
 func (c *Conn) Destroy(ctx context.Context, s Socket) error {

@@ -117,6 +117,7 @@ func parseSocket(b []byte) (Socket, error) {
 	if s.Local, s.Remote, err = s.id.ends(); err != nil {
 		return Socket{}, err
 	}
+	s.Cookie = s.id.cookie()
 	counts := b[4+idSize:]
 	s.ReadQueue, s.WriteQueue = binary.NativeEndian.Uint32(counts[4:]), binary.NativeEndian.Uint32(counts[8:])
 	s.Inode = binary.NativeEndian.Uint32(counts[16:])

@@ -86,6 +86,8 @@ type Socket struct {
 	// WriteQueue is how many bytes the other side has not acknowledged. Of a
 	// listening socket: how many connections may wait to be accepted.
 	WriteQueue uint32
+	// Cookie is the kernel's name for the socket, never given to two.
+	Cookie uint64
 	// Inode of the process's descriptor; 0: the connection waits to be accepted.
 	Inode uint32
 	// Info is nil where it was not asked for, or the kernel gave none.
@@ -111,9 +113,6 @@ type Info struct {
 
 // Family of the socket.
 func (s Socket) Family() Family { return Family(s.id.family) }
-
-// Cookie is the kernel's name for the socket, never given to two.
-func (s Socket) Cookie() uint64 { return s.id.cookie() }
 
 // Queue is how full a listening socket's accept queue is.
 type Queue struct{ Waiting, Limit uint32 }

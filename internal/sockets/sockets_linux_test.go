@@ -148,10 +148,16 @@ func TestConnectionsOfAllKindsAreListedAndEnded(t *testing.T) {
 			if s.Info == nil || s.Info.Received != 6 {
 				t.Errorf("its counters are %+v", s.Info)
 			}
+			if got, err := conn.Get(t.Context(), s); err != nil || got.Remote != s.Remote || got.Local != s.Local || got.ReadQueue != 6 || got.Info == nil || got.Info.Received != 6 {
+				t.Errorf("alone it is %+v: %v", got, err)
+			}
 			if err := conn.Destroy(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			reset(t, client)
+			if got, err := conn.Get(t.Context(), s); !errors.Is(err, sockets.ErrGone) {
+				t.Errorf("when it has ended it is %+v: %v", got, err)
+			}
 			if err := conn.Destroy(t.Context(), s); !errors.Is(err, sockets.ErrGone) {
 				t.Errorf("ending it again: %v", err)
 			}

@@ -20,6 +20,9 @@ func (*Conn) Close() error { return ErrUnsupported }
 // List returns ErrUnsupported.
 func (*Conn) List(context.Context, Query, func(Socket) error) error { return ErrUnsupported }
 
+// Get returns ErrUnsupported.
+func (*Conn) Get(context.Context, Socket) (Socket, error) { return Socket{}, ErrUnsupported }
+
 // Destroy returns ErrUnsupported.
 func (*Conn) Destroy(context.Context, Socket) error { return ErrUnsupported }
 

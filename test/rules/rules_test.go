@@ -138,7 +138,7 @@ var layers = []layer{
 	},
 	{
 		name:      "verdict, plan and mqtt do no I/O",
-		of:        []string{module + "/internal/verdict", module + "/internal/plan", module + "/internal/quarantine", module + "/internal/mqtt"},
+		of:        []string{module + "/internal/verdict", module + "/internal/plan", module + "/internal/quarantine", module + "/internal/kernel", module + "/internal/mqtt"},
 		but:       []string{scenarios},
 		forbidden: inputOutput, allowed: []string{"net/netip", "net/url"},
 	},
