@@ -47,6 +47,10 @@ const (
 	// one alone needs a second kind of evidence. Servers only. Negative
 	// polarity. Reasons: EnoughObservers; FewNodes.
 	ConditionFewObservers = "FewObservers"
+	// ConditionKernelAsked tells whether the kernels of the servers' nodes are asked
+	// about them; of servers that are not heartbeat servers only. Positive polarity.
+	// Reasons: KernelAsked, PortClosed; NoSeverer, KernelBlind.
+	ConditionKernelAsked = "KernelAsked"
 	// ConditionCalibrating is True until the servers' usual answer time is known,
 	// and where it is known and answerTime cannot fit it; servers only. Negative polarity.
 	ConditionCalibrating = "Calibrating"
@@ -194,6 +198,18 @@ const (
 	// ReasonAnswerTimeTooShort (Calibrating=True): healthy servers usually take more
 	// than half of servers.overload.answerTime; the message suggests another.
 	ReasonAnswerTimeTooShort = "AnswerTimeTooShort"
+)
+
+// Reasons of KernelAsked.
+const (
+	// ReasonKernelAsked (KernelAsked=True): the severer on every server's node asks.
+	ReasonKernelAsked = "KernelAsked"
+	// ReasonPortClosed (KernelAsked=True): nothing listens on servers.port of a server.
+	ReasonPortClosed = "PortClosed"
+	// ReasonNoSeverer (KernelAsked=False): no severer reports from a server's node.
+	ReasonNoSeverer = "NoSeverer"
+	// ReasonKernelBlind (KernelAsked=False): a severer can't ask; the message says why.
+	ReasonKernelBlind = "KernelBlind"
 )
 
 // Reasons of FewObservers.

@@ -18,6 +18,7 @@ import (
 // +kubebuilder:printcolumn:name="Suspect",type=integer,JSONPath=`.status.counts.suspect`
 // +kubebuilder:printcolumn:name="Overloaded",type=integer,JSONPath=`.status.counts.overloaded`
 // +kubebuilder:printcolumn:name="Dead",type=integer,JSONPath=`.status.counts.dead`
+// +kubebuilder:printcolumn:name="Connections",type=integer,priority=1,JSONPath=`.status.counts.connections`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
@@ -426,6 +427,11 @@ type PresenceCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Overloaded *int32 `json:"overloaded,omitempty"`
+	// Connections of clients to servers that are not heartbeat servers, as their
+	// kernels count them; absent: nobody has.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Connections *int32 `json:"connections,omitempty"`
 	// Dead nodes and servers.
 	// +kubebuilder:validation:Minimum=0
 	// +optional

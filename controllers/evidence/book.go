@@ -11,6 +11,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
+	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 // The sources that must each have given a first snapshot before anything is judged.
@@ -257,6 +258,26 @@ func (b *Book) Observations(server string, assigned []verdict.Observer) []verdic
 		})
 	}
 	return all
+}
+
+// Kernel is what the kernel of a node says of a server there, of one incarnation, by
+// its pod's UID.
+func (b *Book) Kernel(server, node, incarnation string) verdict.Kernel {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	by := wire.KernelObserver(node)
+	said, ok := b.observations[server][by]
+	if !ok || said.Incarnation != incarnation {
+		return verdict.Kernel{Connections: -1}
+	}
+	k := verdict.Kernel{
+		Band: string(said.Band), Seen: said.seen, Booted: b.authors[by].since, Online: b.online(by),
+		Connections: -1, Detail: said.Detail,
+	}
+	if said.Connections != nil {
+		k.Connections = *said.Connections
+	}
+	return k
 }
 
 // Words of a node's designated reporters. One that is not online and has said

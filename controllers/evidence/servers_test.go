@@ -121,6 +121,43 @@ func TestWhoDiesWithItsServersIsNotOnline(t *testing.T) {
 	online("it has come back", true)
 }
 
+func TestAKernelsWordIsThatOfItsNodesSevererAboutThisPod(t *testing.T) {
+	b, c := newBook()
+	b.UpdateServers(store.Update[string, store.Server]{Reset: true, Put: map[string]store.Server{"im/a": record("a1", 1, nil)}})
+	three := 3
+	tell := func(node, pod string, band wire.Band, connections *int) {
+		b.UpdateObservations(store.Update[store.ObservationKey, store.Observation]{Put: map[store.ObservationKey]store.Observation{
+			{Server: "shop/web-0", Observer: wire.KernelObserver(node)}: {
+				Observation: wire.Observation{Band: band, Incarnation: pod, Connections: connections, Detail: "why"}, Boot: 1,
+			},
+		}})
+	}
+	if k := b.Kernel("shop/web-0", "n1", "u"); k.Band != "" || k.Connections >= 0 {
+		t.Errorf("before anybody has said anything: %+v", k)
+	}
+	tell("n1", "u", wire.BandUnread, &three)
+	seen := c.now
+	if k := b.Kernel("shop/web-0", "n1", "u"); k.Band != string(wire.BandUnread) || k.Connections != 3 || k.Online || k.Detail != "why" || !k.Booted.Equal(seen) {
+		t.Errorf("of one that has no session: %+v", k)
+	}
+	b.UpdateBeats(store.Update[store.SessionKey, store.Session]{Reset: true, Put: map[store.SessionKey]store.Session{
+		{Client: "kernel:n1:1"}: {Server: "im/a", Incarnation: "a1"},
+	}})
+	c.pass(time.Second)
+	tell("n1", "u", wire.BandUnread, nil)
+	if k := b.Kernel("shop/web-0", "n1", "u"); !k.Online || !k.Seen.Equal(seen) || k.Connections >= 0 {
+		t.Errorf("of one that has a session, and does not count: %+v", k)
+	}
+	for _, other := range [][3]string{{"shop/web-1", "n1", "u"}, {"shop/web-0", "n2", "u"}, {"shop/web-0", "n1", "v"}} {
+		if k := b.Kernel(other[0], other[1], other[2]); k.Band != "" {
+			t.Errorf("of %v: %+v", other, k)
+		}
+	}
+	if all := b.Observations("shop/web-0", []verdict.Observer{{Name: "n1"}}); len(all) != 0 {
+		t.Errorf("it is no observer: %+v", all)
+	}
+}
+
 func TestSeenIsWhenABandChangedHere(t *testing.T) {
 	b, c := newBook()
 	key := store.ObservationKey{Server: "im/a", Observer: "n1"}

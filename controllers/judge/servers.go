@@ -44,6 +44,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 			Lease: s.Lease(), NodeState: r.Nodes.Verdicts[on].State,
 			LeftLate: s.LeftLate, LeftBroken: s.LeftBroken, Sessions: s.Well.Clients,
 			QueueDelay: queueDelay(s), Past: j.past(p.Name),
+			Kernel: j.kernel(spec, p, on),
 		})
 	}
 	last := j.servers[keyOf(pop)]

@@ -178,7 +178,7 @@ func (r *Reconciler) spoilt(ctx context.Context, key types.NamespacedName, was w
 func (r *Reconciler) apply(ctx context.Context, p *v1alpha1.Presence, s v1alpha1.PresenceStatus) (version string, err error) {
 	counts := ac.PresenceCounts().
 		WithMembers(s.Counts.Members).WithAlive(s.Counts.Alive).WithSuspect(s.Counts.Suspect).WithDead(s.Counts.Dead)
-	counts.Overloaded = s.Counts.Overloaded
+	counts.Overloaded, counts.Connections = s.Counts.Overloaded, s.Counts.Connections
 	status := ac.PresenceStatus().
 		WithObservedGeneration(s.ObservedGeneration).WithSubject(s.Subject).WithCounts(counts).
 		WithConditions(failover.Conditions(s.Conditions)...)

@@ -42,7 +42,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 	if p.Refused != "" {
 		set(v1alpha1.ConditionAccepted, metav1.ConditionFalse, p.Refused, p.Why)
 		set(v1alpha1.ConditionReady, metav1.ConditionFalse, p.Refused, p.Why)
-		for _, kind := range []string{v1alpha1.ConditionHealthy, v1alpha1.ConditionFrozen, v1alpha1.ConditionFewObservers, v1alpha1.ConditionCalibrating} {
+		for _, kind := range []string{v1alpha1.ConditionHealthy, v1alpha1.ConditionFrozen, v1alpha1.ConditionFewObservers, v1alpha1.ConditionCalibrating, v1alpha1.ConditionKernelAsked} {
 			meta.RemoveStatusCondition(&s.Conditions, kind)
 		}
 		s.Reason = p.Refused
@@ -68,6 +68,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 		s.Counts, s.NotAlive, s.AdvisedIntervals = last.Counts, last.NotAlive, last.AdvisedIntervals
 	} else {
 		healthy(&s, p, set)
+		kernels(&s, p.Kernels(), set)
 	}
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionReady, v1alpha1.ConditionHealthy} {
 		if c := meta.FindStatusCondition(s.Conditions, kind); c != nil && c.Status != metav1.ConditionTrue {

@@ -85,6 +85,13 @@ func (b *bench) applyServer(l scenario.Line, now time.Time) error {
 			e.Sessions, err = strconv.Atoi(a.Value)
 		case "queueDelay":
 			e.QueueDelay, err = time.ParseDuration(a.Value)
+		case "kernel":
+			band, detail, _ := strings.Cut(a.Value, ":")
+			e.Kernel = verdict.Kernel{Band: band, Seen: now, Online: true, Detail: strings.ReplaceAll(detail, "_", " ")}
+		case "kernelOffline":
+			e.Kernel.Online = a.Value != "true"
+		case "kernelBooted":
+			e.Kernel.Booted = now
 		case "deleted":
 			delete(b.servers, l.Subject)
 		default:

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
 // Servers judges all servers of one Presence. prev and prevBrake are the
@@ -150,6 +152,12 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 		}
 	}
 
+	// Who can't even connect while nobody is accepted any more waits for the server, too.
+	kernel := e.Kernel.hung(j.w.Now)
+	if kernel && e.Kernel.Band == string(wire.BandQueueFull) && len(j.unreachable) > 0 && v.Answered {
+		return say(Overloaded, ReasonNotAnswering, witnessKernel, j.hung, j.slow, j.unreachable)
+	}
+
 	if late := j.late(); late > 0 && v.Answered {
 		reason := ReasonAnswersLate
 		if len(j.hung) > 0 {
@@ -159,6 +167,8 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 			return say(Overloaded, reason, "", j.hung, j.slow)
 		}
 		switch {
+		case kernel:
+			return say(Overloaded, reason, witnessKernel, j.hung, j.slow)
 		case j.queueDelay > j.p.AnswerTime:
 			return say(Overloaded, reason, witnessVitals, j.hung, j.slow)
 		case enough(e.LeftLate, e):
@@ -179,6 +189,7 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 
 // The second kinds of evidence, as Witnesses names them.
 const (
+	witnessKernel  = "kernel"
 	witnessVitals  = "vitals"
 	witnessClients = "clients"
 	witnessBroken  = "clients' connections"
@@ -188,6 +199,8 @@ const (
 
 func (j *serverJudge) words(witness string, e *ServerEvidence) string {
 	switch witness {
+	case witnessKernel:
+		return "its kernel says that " + e.Kernel.Detail
 	case witnessVitals:
 		return fmt.Sprintf("its own work queue is later than %v", j.p.AnswerTime)
 	case witnessClients:
@@ -253,6 +266,9 @@ func (j *serverJudge) unproven(v *Verdict, e *ServerEvidence) {
 	var signs []string
 	if j.leases && e.Lease == LeaseGone {
 		signs = append(signs, witnessLease)
+	}
+	if e.Kernel.hung(j.w.Now) {
+		signs = append(signs, witnessKernel)
 	}
 	if j.queueDelay > j.p.AnswerTime {
 		signs = append(signs, witnessVitals)

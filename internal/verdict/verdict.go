@@ -18,6 +18,8 @@
 //   - A word on another incarnation counts for nothing, be that older or newer.
 //   - A word counts only AuthorWindow after its author's present life was first
 //     heard of. All times are the judge's own: no other clock is believed.
+//   - What a server's own kernel says corroborates one observer, as a second kind of
+//     evidence, and proves nothing alone.
 //   - Clients that say their connection broke corroborate a refusal from one
 //     domain, and nothing else.
 //   - A server that fails again and again is suppressed for a while (penalty.go):
@@ -31,7 +33,11 @@
 //     where no server that is Alive can tell that its beats stopped.
 package verdict
 
-import "time"
+import (
+	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/wire"
+)
 
 // State of a member. Servers are Alive, Suspect, Overloaded, Dead or Unknown;
 // nodes Alive, Suspect, Dead, AgentDown, Isolated, Silent, Left or Unknown;
@@ -161,6 +167,23 @@ type Observation struct {
 	Detail             string
 }
 
+// Kernel is what a server's own kernel says of it; the zero value: nobody has asked it.
+type Kernel struct {
+	// Band is a wire.Band of kernels.
+	Band string
+	// Seen and Booted are as of an Observation, of the part that asks the kernel; so is Online.
+	Seen, Booted time.Time
+	Online       bool
+	// Connections of clients; below 0: not counted.
+	Connections int
+	Detail      string
+}
+
+// hung tells whether the kernel says that the server does nothing, and counts.
+func (k Kernel) hung(now time.Time) bool {
+	return k.Online && !young(now, k.Booted) && (k.Band == string(wire.BandQueueFull) || k.Band == string(wire.BandUnread))
+}
+
 // ServerEvidence is all that is known of one server at one moment.
 type ServerEvidence struct {
 	Name        string // "namespace/pod"
@@ -196,6 +219,8 @@ type ServerEvidence struct {
 	// QueueDelay is the server's own word on its work path, from its record;
 	// zero: none. Observations may carry a newer one: the greater counts.
 	QueueDelay time.Duration
+	// Kernel is what the kernel of its machine says.
+	Kernel Kernel
 	// Past is what an earlier judge remembers; zero: nothing.
 	Past Past
 }

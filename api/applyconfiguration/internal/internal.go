@@ -403,6 +403,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: alive
       type:
         scalar: numeric
+    - name: connections
+      type:
+        scalar: numeric
     - name: dead
       type:
         scalar: numeric

@@ -17,6 +17,9 @@ type PresenceCountsApplyConfiguration struct {
 	Suspect *int32 `json:"suspect,omitempty"`
 	// Overloaded servers; absent where the subject is not Servers.
 	Overloaded *int32 `json:"overloaded,omitempty"`
+	// Connections of clients to servers that are not heartbeat servers, as their
+	// kernels count them; absent: nobody has.
+	Connections *int32 `json:"connections,omitempty"`
 	// Dead nodes and servers.
 	Dead *int32 `json:"dead,omitempty"`
 }
@@ -56,6 +59,14 @@ func (b *PresenceCountsApplyConfiguration) WithSuspect(value int32) *PresenceCou
 // If called multiple times, the Overloaded field is set to the value of the last call.
 func (b *PresenceCountsApplyConfiguration) WithOverloaded(value int32) *PresenceCountsApplyConfiguration {
 	b.Overloaded = &value
+	return b
+}
+
+// WithConnections sets the Connections field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Connections field is set to the value of the last call.
+func (b *PresenceCountsApplyConfiguration) WithConnections(value int32) *PresenceCountsApplyConfiguration {
+	b.Connections = &value
 	return b
 }
 
