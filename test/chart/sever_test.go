@@ -44,11 +44,20 @@ func TestTheSevererHasTheLeastThatItNeeds(t *testing.T) {
 	if !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || !slices.Equal(s.Capabilities.Add, []corev1.Capability{"NET_ADMIN", "SYS_ADMIN"}) {
 		t.Errorf("its capabilities are %+v", s.Capabilities)
 	}
-	if len(spec.Volumes) != 1 || spec.Volumes[0].HostPath == nil || spec.Volumes[0].HostPath.Path != "/run/netns" {
-		t.Errorf("its volumes are %+v", spec.Volumes)
+	var volumes []string
+	for _, v := range spec.Volumes {
+		volumes = append(volumes, v.Name)
+		if v.HostPath != nil && v.HostPath.Path != "/run/netns" {
+			t.Errorf("it has the host's %s", v.HostPath.Path)
+		}
 	}
-	if m := c.VolumeMounts[0]; len(c.VolumeMounts) != 1 || !m.ReadOnly || *m.MountPropagation != corev1.MountPropagationHostToContainer {
-		t.Errorf("it mounts %+v", c.VolumeMounts)
+	if !slices.Equal(volumes, []string{"netns", "token", "tls"}) && !slices.Equal(volumes, []string{"token", "tls", "netns"}) {
+		t.Errorf("its volumes are %v", volumes)
+	}
+	for _, m := range c.VolumeMounts {
+		if !m.ReadOnly || m.Name == "netns" && *m.MountPropagation != corev1.MountPropagationHostToContainer {
+			t.Errorf("it mounts %+v", m)
+		}
 	}
 	if flag(t, c.Args[slices.Index(c.Args, "--log-format=json"):], "log-level") != "debug" {
 		t.Errorf("its flags are %q", c.Args)
@@ -56,6 +65,34 @@ func TestTheSevererHasTheLeastThatItNeeds(t *testing.T) {
 	agent := podTemplate(t, r.find(t, "DaemonSet", "rollcall-agent")).Spec
 	if len(agent.Containers[0].SecurityContext.Capabilities.Add) > 0 || slices.ContainsFunc(agent.Volumes, func(v corev1.Volume) bool { return v.HostPath != nil }) {
 		t.Error("the agent is privileged too")
+	}
+}
+
+// What the kernel says goes to the heartbeat servers, in a session of its own; who
+// does not want that has a severer without a credential for it.
+func TestTheSevererReportsOnlyWhereItAsksTheKernel(t *testing.T) {
+	reports := func(r rendering) bool {
+		subjects, _, err := unstructured.NestedSlice(r.find(t, "RoleBinding", "rollcall-reporter").Object, "subjects")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(subjects, func(s any) bool { return s.(map[string]any)["name"] == "rollcall-sever" })
+	}
+	with := render(t, "--set", "agent.sever.enabled=true")
+	c := podTemplate(t, with.find(t, "DaemonSet", "rollcall-sever")).Spec.Containers[0]
+	if flag(t, c.Args, "servers") == "" || flag(t, c.Args, "token-file") != "/var/run/secrets/rollcall/token" || flag(t, c.Args, "tls-ca") == "" {
+		t.Errorf("its flags are %q", c.Args)
+	}
+	if !reports(with) {
+		t.Error("it may not report")
+	}
+	without := render(t, "--set", "agent.sever.enabled=true", "--set", "agent.sever.askKernel=false")
+	spec := podTemplate(t, without.find(t, "DaemonSet", "rollcall-sever")).Spec
+	if len(spec.Volumes) != 1 || len(spec.Containers[0].VolumeMounts) != 1 || slices.ContainsFunc(spec.Containers[0].Args, func(a string) bool { return strings.HasPrefix(a, "--servers") }) {
+		t.Errorf("without asking it has %+v, and the flags %q", spec.Volumes, spec.Containers[0].Args)
+	}
+	if reports(render(t)) || reports(without) {
+		t.Error("a severer that is not there, or asks nothing, may report")
 	}
 }
 
