@@ -27,6 +27,7 @@ type plan struct {
 	inFlight    int           // CONNECTs that await their answer
 	loops       int
 	percent     int
+	udp         bool // for itself
 	mochi       string
 	file        string
 }
@@ -54,7 +55,8 @@ func main() {
 	defer stop()
 	var err error
 	switch serve {
-	case "rollcall":
+	case "rollcall", "rollcall-udp":
+		p.udp = serve == "rollcall-udp"
 		err = serveRollcall(ctx, p, listen, etcd)
 	case "":
 		err = p.run(ctx, only)
@@ -110,6 +112,9 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
+	if s.udp {
+		return p.measureUDP(ctx, server)
+	}
 	if err := warm(server.address, p.warm); err != nil {
 		return f, err
 	}

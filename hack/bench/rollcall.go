@@ -38,11 +38,18 @@ func serveRollcall(ctx context.Context, p plan, listen, etcd string) error {
 	if err != nil {
 		return err
 	}
-	srv, err := server.New(server.Config{
+	config := server.Config{
 		Name: "server-0", Namespace: "bench", Incarnation: fmt.Sprintf("pid-%d.%d", os.Getpid(), time.Now().UnixNano()),
 		Listen: listen, Loops: p.loops, Capacity: 100_000, ConnectRate: 1e6, // what it can do, not what it is told to
 		Store: s, Presences: everyone{}, Authenticator: authenticator, Logger: log, Registerer: registry,
-	})
+	}
+	if p.udp {
+		config.Listen, config.ListenTLS, config.ListenUDP = "", listen, listen
+		if config.TLS, err = selfSigned(); err != nil {
+			return err
+		}
+	}
+	srv, err := server.New(config)
 	if err != nil {
 		return err
 	}

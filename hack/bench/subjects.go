@@ -23,6 +23,9 @@ type subject struct {
 	// missing tells in a line how to install what is missing; nil: nothing ever is.
 	missing func(plan) string
 	start   func(context.Context, plan) (*running, error)
+	// udp: its clients beat by datagrams, and have closed their connections, which
+	// were over TLS.
+	udp bool
 }
 
 // running is a server under measurement.
@@ -34,6 +37,7 @@ type running struct {
 
 var subjects = []subject{
 	{name: "Rollcall", start: startRollcall},
+	{name: "Rollcall-UDP", start: startRollcallUDP, udp: true},
 	{name: "Mosquitto", start: startMosquitto, missing: func(plan) string {
 		if mosquitto() != "" {
 			return ""
@@ -87,6 +91,15 @@ func startMochi(ctx context.Context, p plan) (*running, error) {
 // startRollcall starts a heartbeat server with an etcd of its own, which is
 // another process and is not measured, but shares the machine.
 func startRollcall(ctx context.Context, p plan) (*running, error) {
+	return startOurs(ctx, p, "rollcall")
+}
+
+// startRollcallUDP starts one that listens for TLS and takes datagrams.
+func startRollcallUDP(ctx context.Context, p plan) (*running, error) {
+	return startOurs(ctx, p, "rollcall-udp")
+}
+
+func startOurs(ctx context.Context, p plan, serve string) (*running, error) {
 	etcd, err := controlplane.StartEtcd(ctx, controlplane.EtcdConfig{})
 	if err != nil {
 		return nil, err
@@ -95,7 +108,7 @@ func startRollcall(ctx context.Context, p plan) (*running, error) {
 	if err != nil {
 		return nil, errors.Join(err, etcd.Stop())
 	}
-	cmd, err := itself("-serve", "rollcall", "-listen", address, "-etcd", etcd.Endpoint(), "-loops", strconv.Itoa(p.loops), "-gc-percent", strconv.Itoa(p.percent))
+	cmd, err := itself("-serve", serve, "-listen", address, "-etcd", etcd.Endpoint(), "-loops", strconv.Itoa(p.loops), "-gc-percent", strconv.Itoa(p.percent))
 	if err != nil {
 		return nil, errors.Join(err, etcd.Stop())
 	}
