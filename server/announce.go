@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"time"
 
@@ -89,6 +90,7 @@ func (s *Server) record() store.Server {
 	if r.Address == "" {
 		r.Address = s.AddrTLS().String()
 	}
+	r.Beats = s.beatsAddress(r.Address)
 	for _, c := range s.table.Classes() {
 		if c.Probe {
 			continue
@@ -97,6 +99,24 @@ func (s *Server) record() store.Server {
 		r.Late = with(r.Late, c.Name(), c.Late())
 	}
 	return r
+}
+
+// beatsAddress is where clients reach this very server by HTTP; empty: nowhere. Where
+// nobody says so, at the host that they reach it by otherwise.
+func (s *Server) beatsAddress(advertised string) string {
+	addr := s.AddrOf(ListenerBeatsTLS)
+	if addr == nil {
+		addr = s.AddrOf(ListenerBeats)
+	}
+	if addr == nil || s.cfg.AdvertiseBeats != "" {
+		return s.cfg.AdvertiseBeats
+	}
+	host, _, err := net.SplitHostPort(advertised)
+	_, port, errPort := net.SplitHostPort(addr.String())
+	if err != nil || errPort != nil {
+		return ""
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func with(m map[string]int, name string, n int) map[string]int {

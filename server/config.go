@@ -21,6 +21,9 @@ import (
 // at the latest: with what a watch of the API takes, well within 60 s.
 const DefaultRevalidateEvery = 30 * time.Second
 
+// MinWebSocketPing is how often clients over WebSocket may be pinged at the most.
+const MinWebSocketPing = time.Second
+
 // Config is what a heartbeat server needs to know.
 type Config struct {
 	// Name is the pod's, Namespace its namespace: together they are the
@@ -44,6 +47,14 @@ type Config struct {
 	// speaks the PROXY protocol: over TLS where ListenTLS is given. Empty: none. Its Door
 	// has Proxied.
 	ListenBalanced string
+	// ListenBeats and ListenBeatsTLS are the addresses for beats by HTTP, host:port, without
+	// TLS and with it; empty: none. AdvertiseBeats is where clients reach this very server so;
+	// empty: the host of Advertise, and the port that is listened on, TLS's where there is one.
+	ListenBeats, ListenBeatsTLS, AdvertiseBeats string
+	// WebSocketPing is how often clients over WebSocket are pinged, by WebSocket's own
+	// ping; one that does not answer until the next is disconnected. Its answers are no beats: a
+	// browser gives them by itself, whatever its page does. 0: never; else at least MinWebSocketPing.
+	WebSocketPing time.Duration
 	// Doors are what listeners ask of connections; one that is not named asks nothing.
 	Doors map[Listener]Door
 	// ConnectionsPerAddress is how many one address may have at once, over all listeners:
@@ -54,6 +65,8 @@ type Config struct {
 	// MaxConnections is how many there may be in all, those included that have not
 	// connected yet; 0: as many as there may be sessions, and 8192 more.
 	MaxConnections int
+	// SessionsPerPresence is how many one Presence of clients may have on this server; 0: any number.
+	SessionsPerPresence int
 	// ListenUDP is the address for beats by datagrams, host:port; empty: none. Keys
 	// for them are given over TLS only. AdvertiseUDP is where clients reach it at this
 	// very server, host:port; empty: the host of Advertise, or else of ListenUDP.
@@ -104,9 +117,9 @@ func (c *Config) validate() error {
 			return fmt.Errorf("server: %s %q has a slash", f.name, f.value)
 		}
 	}
-	if c.Advertise != "" {
-		if _, _, err := net.SplitHostPort(c.Advertise); err != nil {
-			return fmt.Errorf("server: Advertise %q is not host:port", c.Advertise)
+	for name, address := range map[string]string{"Advertise": c.Advertise, "AdvertiseBeats": c.AdvertiseBeats} {
+		if _, _, err := net.SplitHostPort(address); address != "" && err != nil {
+			return fmt.Errorf("server: %s %q is not host:port", name, address)
 		}
 	}
 	if c.AdvertiseUDP != "" {
@@ -117,12 +130,14 @@ func (c *Config) validate() error {
 	switch {
 	case c.Listen == "" && c.ListenTLS == "":
 		return errors.New("server: Listen or ListenTLS is needed")
-	case (c.ListenTLS == "" && c.ListenWebSocketTLS == "") != (c.TLS == nil):
-		return errors.New("server: TLS goes with ListenTLS or ListenWebSocketTLS")
+	case (c.ListenTLS == "" && c.ListenWebSocketTLS == "" && c.ListenBeatsTLS == "") != (c.TLS == nil):
+		return errors.New("server: TLS goes with ListenTLS, ListenWebSocketTLS or ListenBeatsTLS")
 	case c.ListenBalanced != "" && len(c.Doors[ListenerBalanced].Proxied) == 0:
 		return errors.New("server: ListenBalanced needs the load balancer's networks, Doors[balanced-listen].Proxied")
-	case c.ConnectionsPerAddress < 0, c.MaxConnections < 0:
-		return errors.New("server: ConnectionsPerAddress or MaxConnections is negative")
+	case c.ConnectionsPerAddress < 0, c.MaxConnections < 0, c.SessionsPerPresence < 0:
+		return errors.New("server: ConnectionsPerAddress, MaxConnections or SessionsPerPresence is negative")
+	case c.WebSocketPing < 0, c.WebSocketPing > 0 && c.WebSocketPing < MinWebSocketPing:
+		return fmt.Errorf("server: WebSocketPing %v is not at least %v, or 0", c.WebSocketPing, MinWebSocketPing)
 	case c.ListenUDP != "" && c.TLS == nil:
 		return errors.New("server: ListenUDP needs ListenTLS or ListenWebSocketTLS: over those alone clients are given keys for it")
 	case c.ListenUDP == "" && c.AdvertiseUDP != "":
@@ -167,6 +182,10 @@ func (c *Config) address(name Listener) string {
 		return c.ListenWebSocket
 	case ListenerWebSocketTLS:
 		return c.ListenWebSocketTLS
+	case ListenerBeats:
+		return c.ListenBeats
+	case ListenerBeatsTLS:
+		return c.ListenBeatsTLS
 	}
 	return ""
 }

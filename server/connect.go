@@ -206,6 +206,14 @@ func (p *peer) authenticate(c mqtt.Connect) *refusal {
 
 // closed tells why a client that asks for an interval is not let in now, if so.
 func (s *Server) closed(p *peer, asked time.Duration) *refusal {
+	if r := s.closing(p, asked); r != nil {
+		return r
+	}
+	return s.full(p)
+}
+
+// closing tells why clients are sent elsewhere, if so: those who are here, too.
+func (s *Server) closing(p *peer, asked time.Duration) *refusal {
 	if r := s.ends(); r != nil {
 		return r
 	}
@@ -221,8 +229,22 @@ func (s *Server) closed(p *peer, asked time.Duration) *refusal {
 		s.metrics.stranded.Inc()
 		p.log("Client is let in, where it was sent it was not taken")
 	}
+	return nil
+}
+
+// full tells why there is no room for a client, if so.
+func (s *Server) full(p *peer) *refusal {
 	if wait := s.drain.shedding(); wait > 0 && p.newcomer() {
 		return &refusal{why: whyShedding, reason: mqtt.QuotaExceeded, detail: "overloaded, and nobody else has room", retryAfter: wait}
+	}
+	if most := s.cfg.SessionsPerPresence; most > 0 && p.newcomer() {
+		key := p.more.entering.key
+		if s.table.Class(key.Namespace, key.Presence, false).Live() >= most {
+			return &refusal{
+				why: whyPresenceFull, reason: mqtt.QuotaExceeded, detail: "the Presence has as many sessions here as one may",
+				retryAfter: 5 * time.Second, servers: s.directory.hints(),
+			}
+		}
 	}
 	if s.recorder.Full() {
 		return &refusal{why: whyBusy, reason: mqtt.ServerBusy, detail: "too much waits to be recorded", retryAfter: time.Second, servers: s.directory.hints()}

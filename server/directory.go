@@ -20,6 +20,8 @@ type directory struct {
 	servers  map[string]store.Server
 	draining map[string]string // to the incarnation that drains
 	cached   []wire.ServerHint // nil: to be made
+	// byHTTP are where those of cached are reached so that are; nil: to be made.
+	byHTTP []wire.ServerHint
 }
 
 // update takes what has changed of the servers' records.
@@ -27,7 +29,7 @@ func (d *directory) update(u store.Update[string, store.Server]) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	apply(&d.servers, u, func(s store.Server) store.Server { return s })
-	d.cached = nil
+	d.cached, d.byHTTP = nil, nil
 }
 
 // direct takes what has changed of the directives.
@@ -40,7 +42,7 @@ func (d *directory) direct(u store.Update[string, store.Directive]) {
 		}
 		return x.Incarnation
 	})
-	d.cached = nil
+	d.cached, d.byHTTP = nil, nil
 }
 
 func apply[V, W any](m *map[string]W, u store.Update[string, V], f func(V) W) {
@@ -61,20 +63,35 @@ func (d *directory) hints() []wire.ServerHint {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.cached == nil {
-		d.cached = []wire.ServerHint{}
-		for name, s := range d.servers {
-			if name == d.self || d.draining[name] == s.Incarnation || s.Leaving || s.Address == "" {
-				continue
-			}
-			load := 100 * s.Total() / max(s.Capacity, 1)
-			d.cached = append(d.cached, wire.ServerHint{Address: s.Address, Load: min(load, 100)})
-		}
-		slices.SortFunc(d.cached, func(a, b wire.ServerHint) int {
-			return cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.Address, b.Address))
-		})
-		d.cached = d.cached[:min(len(d.cached), maxHints)]
+		d.cached = d.list(func(s store.Server) string { return s.Address })
 	}
 	return d.cached
+}
+
+// hintsByHTTP are the same, where clients without MQTT reach them.
+func (d *directory) hintsByHTTP() []wire.ServerHint {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byHTTP == nil {
+		d.byHTTP = d.list(func(s store.Server) string { return s.Beats })
+	}
+	return d.byHTTP
+}
+
+// list lists the servers that clients may go to and that have an address; d.mu is held.
+func (d *directory) list(address func(store.Server) string) []wire.ServerHint {
+	l := []wire.ServerHint{}
+	for name, s := range d.servers {
+		if name == d.self || d.draining[name] == s.Incarnation || s.Leaving || address(s) == "" {
+			continue
+		}
+		load := 100 * s.Total() / max(s.Capacity, 1)
+		l = append(l, wire.ServerHint{Address: address(s), Load: min(load, 100)})
+	}
+	slices.SortFunc(l, func(a, b wire.ServerHint) int {
+		return cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.Address, b.Address))
+	})
+	return l[:min(len(l), maxHints)]
 }
 
 // incarnation is who is registered under a name.

@@ -22,6 +22,8 @@ const (
 	ListenerBalanced     Listener = "balanced-listen"
 	ListenerWebSocket    Listener = "websocket-listen"
 	ListenerWebSocketTLS Listener = "websocket-tls-listen"
+	ListenerBeats        Listener = "beats-listen"
+	ListenerBeatsTLS     Listener = "beats-tls-listen"
 )
 
 // Door is what a listener asks of every connection, before anything is read of a client.

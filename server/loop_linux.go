@@ -372,7 +372,8 @@ func (l *loop) add(fd int) {
 		unix.Close(fd)
 		return
 	}
-	c, way := &conn{}, link(nil)
+	var c *conn
+	var way link
 	if d := l.e.door; d != nil {
 		who, err := d.admit(peerOf(fd))
 		if err != nil {
@@ -384,6 +385,7 @@ func (l *loop) add(fd int) {
 		c, way = &g.conn, g
 		c.preface = who.expects
 	} else {
+		c = &conn{}
 		way = c
 	}
 	c.loop, c.fd = l, int32(fd)

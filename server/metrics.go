@@ -13,10 +13,12 @@ import (
 type why string
 
 const (
+	whyAbsent        why = "absent"
 	whyAddress       why = "address"
 	whyAlias         why = "alias"
 	whyBusy          why = "busy"
 	whyClientID      why = "client-id"
+	whyConnected     why = "connected"
 	whyConnections   why = "connections"
 	whyCredentials   why = "credentials"
 	whyDraining      why = "draining"
@@ -27,7 +29,9 @@ const (
 	whyMalformed     why = "malformed"
 	whyNotConnect    why = "not-connect"
 	whyPayload       why = "payload"
+	whyPong          why = "pong"
 	whyPresence      why = "presence"
+	whyPresenceFull  why = "presence-full"
 	whyPrincipal     why = "principal"
 	whyProtocol      why = "protocol"
 	whyProxy         why = "proxy"
@@ -55,8 +59,8 @@ const (
 
 var whys = []why{
 	whyReplay, whySignature, whySkew,
-	whyAddress, whyAlias, whyBusy, whyClientID, whyConnections, whyCredentials, whyDraining, whyFilter, whyFull, whyListener, whyShedding, whyMalformed, whyNotConnect,
-	whyPayload, whyPresence, whyPrincipal, whyProtocol, whyProxy, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubprotocol, whySubscriptions,
+	whyAbsent, whyAddress, whyAlias, whyBusy, whyClientID, whyConnected, whyConnections, whyCredentials, whyDraining, whyFilter, whyFull, whyListener, whyShedding, whyMalformed, whyNotConnect,
+	whyPayload, whyPong, whyPresence, whyPresenceFull, whyPrincipal, whyProtocol, whyProxy, whyQoS, whyRetain, whySlow, whyStarting, whyStore, whyStrangers, whySubprotocol, whySubscriptions,
 	whyTimeout, whyTLS, whyTooLarge, whyTopic, whyUnauthorized, whyUntrusted, whyUserName, whyVersion, whyWill,
 }
 

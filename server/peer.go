@@ -434,13 +434,15 @@ func (p *peer) logAbout(client, message string, args ...any) {
 type peers struct {
 	mu  sync.Mutex
 	all []*peer // each knows its place
+	// others are connections that carry requests.
+	others int
 }
 
 // add is false where there are as many as there may be; of at most 0, never.
 func (ps *peers) add(p *peer, most int) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if most > 0 && len(ps.all) >= most {
+	if most > 0 && len(ps.all)+ps.others >= most {
 		return false
 	}
 	p.place = int32(len(ps.all))
@@ -448,10 +450,28 @@ func (ps *peers) add(p *peer, most int) bool {
 	return true
 }
 
+// reserve counts a connection that is no peer's until release is called, if there may
+// be one more.
+func (ps *peers) reserve(most int) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if most > 0 && len(ps.all)+ps.others >= most {
+		return false
+	}
+	ps.others++
+	return true
+}
+
+func (ps *peers) release() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.others--
+}
+
 func (ps *peers) len() int {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return len(ps.all)
+	return len(ps.all) + ps.others
 }
 
 func (ps *peers) remove(p *peer) {

@@ -110,6 +110,9 @@ func (s *Server) listen() error {
 	web := func(c *tls.Config) opener {
 		return func(a string, n Listener) (carrier, error) { return listenWebSocket(a, n, c, s) }
 	}
+	requests := func(c *tls.Config) opener {
+		return func(a string, n Listener) (carrier, error) { return listenBeats(a, n, c, s) }
+	}
 	balanced := plain
 	if s.cfg.ListenTLS != "" {
 		balanced = secure
@@ -120,6 +123,7 @@ func (s *Server) listen() error {
 	}{
 		{ListenerPlain, plain}, {ListenerTLS, secure}, {ListenerBalanced, balanced},
 		{ListenerWebSocket, web(nil)}, {ListenerWebSocketTLS, web(s.cfg.TLS)},
+		{ListenerBeats, requests(nil)}, {ListenerBeatsTLS, requests(s.cfg.TLS)},
 	} {
 		address := s.cfg.address(l.name)
 		if address == "" {

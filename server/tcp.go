@@ -236,11 +236,13 @@ func (r *reader) header(g *guest) error {
 
 func (r *reader) read(buf []byte) (int, moment, error) {
 	if g := r.link.who; g != nil && (g.expects || g.fault != nil) {
-		if g.fault != nil {
-			return 0, moment{}, g.fault
+		if g.fault == nil {
+			if err := r.header(g); err != nil && g.fault == nil {
+				return 0, moment{}, err
+			}
 		}
-		if err := r.header(g); err != nil {
-			return 0, moment{}, err
+		if g.fault != nil { // to net/http, too, as a connection that is gone: nobody is answered
+			return 0, moment{}, &net.OpError{Op: "read", Net: "tcp", Err: g.fault}
 		}
 	}
 	return r.some(buf)

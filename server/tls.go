@@ -151,11 +151,16 @@ func (l *secureLink) guest() *guest { return l.plain.who }
 func (l *secureLink) secure() bool { return true }
 
 func (l *secureLink) certificate() *x509.Certificate {
-	chains := l.conn.ConnectionState().VerifiedChains
-	if len(chains) == 0 {
+	state := l.conn.ConnectionState()
+	return shown(&state)
+}
+
+// shown is the certificate that a client has shown, verified; nil: none.
+func shown(state *tls.ConnectionState) *x509.Certificate {
+	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil
 	}
-	return chains[0][0]
+	return state.VerifiedChains[0][0]
 }
 
 // certificateOf is the client's, verified; nil: it has shown none.

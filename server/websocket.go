@@ -10,6 +10,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -31,12 +32,7 @@ func listenWebSocket(address string, name Listener, config *tls.Config, s *Serve
 	if err != nil {
 		return nil, err
 	}
-	if config != nil {
-		config = config.Clone()
-		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
-		config.NextProtos = []string{"http/1.1"} // a WebSocket begins with it
-	}
-	return &webSocket{t, s, config}, nil
+	return &webSocket{t, s, overHTTP(config)}, nil
 }
 
 // heardKey is the connection below a request.
@@ -87,8 +83,7 @@ func (w *webSocket) serve(rw http.ResponseWriter, r *http.Request, accept func(l
 	}
 	// Who a client is its CONNECT says, not a cookie: pages of any origin may. But a
 	// browser shows a certificate by itself, whatever page asks.
-	shown := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
-	conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}, InsecureSkipVerify: !shown})
+	conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}, InsecureSkipVerify: shown(r.TLS) == nil})
 	if err != nil {
 		return // it has been answered
 	}
@@ -106,6 +101,13 @@ func (w *webSocket) serve(rw http.ResponseWriter, r *http.Request, accept func(l
 	if conn.Subprotocol() != subprotocol {
 		p.refuse(refusal{why: whySubprotocol, detail: "the subprotocol is mqtt"})
 		return
+	}
+	if w.s.cfg.WebSocketPing > 0 {
+		ctx, stop := context.WithCancel(context.Background())
+		var pinging sync.WaitGroup
+		defer pinging.Wait()
+		defer stop()
+		pinging.Go(func() { w.ping(ctx, p, conn) })
 	}
 	pump(p, &framed{conn: conn, from: h}, h.plain.conn)
 }
@@ -215,8 +217,5 @@ func (l *webLink) guest() *guest { return l.plain.who }
 func (l *webLink) secure() bool { return l.state != nil }
 
 func (l *webLink) certificate() *x509.Certificate {
-	if l.state == nil || len(l.state.VerifiedChains) == 0 {
-		return nil
-	}
-	return l.state.VerifiedChains[0][0]
+	return shown(l.state)
 }

@@ -25,6 +25,8 @@ func serverCommand() *cobra.Command {
 		accessOptions
 		tlsServerOptions
 		installationOptions
+		listenerOptions
+		doorOptions
 		peers                      witnessOptions
 		name, podUID, zone, node   string
 		listen, advertise          string
@@ -47,6 +49,13 @@ func serverCommand() *cobra.Command {
 			o.installationOptions.check(&c)
 			o.tlsServerOptions.check(&c)
 			o.accessOptions.check(&c, o.tlsServerOptions.ca != "")
+			listeners := map[server.Listener]string{
+				server.ListenerPlain: o.listen, server.ListenerTLS: o.tlsServerOptions.listen, server.ListenerBalanced: o.balanced,
+				server.ListenerWebSocket: o.webSocket, server.ListenerWebSocketTLS: o.webSocketTLS,
+				server.ListenerBeats: o.beats, server.ListenerBeatsTLS: o.beatsTLS,
+			}
+			o.listenerOptions.check(&c, listeners)
+			o.doorOptions.check(&c, listeners)
 			if o.listen != "" {
 				c.address("listen", o.listen, true)
 			} else if o.tlsServerOptions.listen == "" {
@@ -149,6 +158,8 @@ func serverCommand() *cobra.Command {
 					Name: o.name, Namespace: o.namespace, Incarnation: incarnation(o.podUID), Zone: o.zone, Node: o.node,
 					Listen: o.listen, ListenTLS: o.tlsServerOptions.listen, TLS: secure, ListenWebSocket: o.webSocket, ListenWebSocketTLS: o.webSocketTLS, ListenUDP: o.udp, AdvertiseUDP: o.udpAdvertise, Loops: o.loops, Advertise: o.advertise, Capacity: o.capacity, ConnectRate: o.connectRate,
 					DrainFor: o.drainFor, DrainRate: o.drainRate,
+					ListenBalanced: o.balanced, ListenBeats: o.beats, ListenBeatsTLS: o.beatsTLS, AdvertiseBeats: o.beatsAdvertised, WebSocketPing: o.webSocketPing,
+					Doors: o.doors(o.balanced != ""), ConnectionsPerAddress: o.perAddress, MaxConnections: o.connections, SessionsPerPresence: o.perPresence,
 					Store: records, Presences: presences, Authenticator: authenticator, Observes: observes,
 					Faults: faults, Logger: log, Registerer: metrics,
 				})
@@ -163,6 +174,7 @@ func serverCommand() *cobra.Command {
 					ready = func() error { return cmp.Or(s.Ready(), rbac.Ready()) }
 				}
 				group.Go(func() error { return s.Run(ctx) })
+				web.Handle("GET /sessions", s.SessionsHandler())
 				faultRoutes(web.ServeMux, faults)
 				web.readyWhen(ready)
 				return nil
@@ -175,6 +187,8 @@ func serverCommand() *cobra.Command {
 	o.kubeOptions.flags(f)
 	o.accessOptions.flags(f)
 	o.tlsServerOptions.flags(f)
+	o.listenerOptions.flags(f)
+	o.doorOptions.flags(f)
 	o.peers.flags(f, "peer-")
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.name, "name", hostname, "this pod's `name`")

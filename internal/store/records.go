@@ -13,8 +13,10 @@ type Server struct {
 	Incarnation string `json:"incarnation"`
 	// Address is where clients reach this very server, host:port.
 	Address string `json:"address"`
-	Zone    string `json:"zone,omitempty"`
-	Node    string `json:"node,omitempty"`
+	// Beats is where they reach it by HTTP, host:port; empty: nowhere.
+	Beats string `json:"beats,omitempty"`
+	Zone  string `json:"zone,omitempty"`
+	Node  string `json:"node,omitempty"`
 	// Capacity is how many sessions it is meant to hold; Load is sessions over capacity.
 	Capacity int `json:"capacity"`
 	// Sessions counts live sessions, probes excluded, by Presence "namespace/name".

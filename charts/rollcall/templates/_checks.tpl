@@ -42,6 +42,21 @@ cluster already. Every sentence says what to change. */}}
 {{- if and (eq $s.perPod.type "LoadBalancer") (not $s.advertise) (gt (int $s.replicas) 1) (not (regexMatch "\\$\\(POD_(NAME|INDEX)\\)" $s.perPod.host)) -}}
 {{- fail (printf "server.perPod.host is %q for all servers: put $(POD_NAME) or $(POD_INDEX) in it, so that each has its own" $s.perPod.host) -}}
 {{- end -}}
+{{- if and $s.balanced.enabled (not $s.balanced.trusted) -}}
+{{- fail "server.balanced.enabled needs server.balanced.trusted, the networks of the load balancer, such as [10.0.0.0/24]: whoever may send such headers says who clients are" -}}
+{{- end -}}
+{{- if and $s.balanced.trusted (not $s.balanced.enabled) -}}
+{{- fail "server.balanced.trusted does nothing without server.balanced.enabled: set it to true" -}}
+{{- end -}}
+{{- if and $s.http.advertise (not $s.http.enabled) -}}
+{{- fail "server.http.advertise does nothing without server.http.enabled: set it to true" -}}
+{{- end -}}
+{{- if and $s.http.advertise (gt (int $s.replicas) 1) (not (contains "$(" $s.http.advertise)) -}}
+{{- fail (printf "server.http.advertise is %q for all servers, but it must lead to one of them: put $(POD_NAME), $(POD_IP), $(HOST_IP), $(NODE_NAME) or $(POD_INDEX) in it" $s.http.advertise) -}}
+{{- end -}}
+{{- if and $s.http.enabled (ne $s.perPod.type "None") (not $s.http.advertise) -}}
+{{- fail (printf "server.http.enabled with server.perPod.type %s, whose Services lead to MQTT only: set server.http.advertise to where clients reach port %s of each server, such as $(POD_IP):%s for those in the cluster" $s.perPod.type (include "rollcall.server.httpPort" .) (include "rollcall.server.httpPort" .)) -}}
+{{- end -}}
 {{- if and $s.udp.enabled (not $s.tls.enabled) -}}
 {{- fail "server.udp.enabled needs TLS, over which alone clients are given keys for it: set server.tls.enabled=true" -}}
 {{- end -}}

@@ -6,6 +6,10 @@ them one address of another. */}}
 {{- ternary 8883 1883 .Values.server.tls.enabled -}}
 {{- end -}}
 
+{{- define "rollcall.server.httpPort" -}}
+{{- ternary 8443 8081 .Values.server.tls.enabled -}}
+{{- end -}}
+
 {{- define "rollcall.server.clientAddress" -}}
 {{- printf "%s:%s" (include "rollcall.clientHost" .) (include "rollcall.server.port" .) -}}
 {{- end -}}
