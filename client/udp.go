@@ -198,9 +198,12 @@ func (l *loop) beatBy(s *session) bool {
 	return s.line.alone
 }
 
-// replied takes an answer to a datagram, for the core.
+// replied takes an answer to a datagram, for the core. What answers nothing that is
+// waited for was sent twice, by the network or by a stranger.
 func (l *loop) replied(s *session, r reply) {
 	switch k := r.message.Kind; {
+	case r.at.IsZero():
+		return
 	case k == datagram.Gone && s.line.alone:
 		l.step(forgotten{})
 		return
@@ -209,7 +212,7 @@ func (l *loop) replied(s *session, r reply) {
 	case !s.line.works:
 		s.line.works = true
 		l.settleBy(s)
-	case s.line.alone && !r.at.IsZero():
+	case s.line.alone:
 		l.metrics.answer.Observe(l.cfg.Clock.Now().Sub(r.at).Seconds())
 		l.step(heard{pong: true, at: r.at})
 	}

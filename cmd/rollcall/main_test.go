@@ -79,6 +79,8 @@ func TestBadSettingsAreOneLineAndStatus2BeforeAnythingStarts(t *testing.T) {
 		{name: "an address for no beats", args: append(goodServer, "--beats-advertise", "a:1"), says: "does nothing without"},
 		{name: "pings without WebSockets", args: append(goodServer, "--websocket-ping", "30s"), says: "does nothing without"},
 		{name: "pings without pause", args: append(goodServer, "--websocket-listen", ":8080", "--websocket-ping", "1ms"), says: "at least 1s"},
+		{name: "datagrams without TLS", args: append(goodServer, "--udp-listen", ":8884"), says: "--udp-listen needs --tls-listen"},
+		{name: "an address for no datagrams", args: append(goodServer, "--udp-advertise", "10.0.0.1:8884"), says: "--udp-advertise needs --udp-listen"},
 		{name: "no address at all", args: append(goodServer, "--listen", ""), says: "--listen or --tls-listen is needed"},
 		{name: "keys of no issuer", args: append(goodServer, "--jwt-keys", "https://example.org/keys"), says: "--jwt-issuer is needed"},
 		{name: "an issuer without keys", args: append(goodServer, "--jwt-issuer", "https://example.org"), says: "--jwt-audience is needed; --jwt-keys is needed"},

@@ -150,7 +150,7 @@ func TestGrants(t *testing.T) {
 		t.Errorf("a newer server's: %v", err)
 	}
 	for name, s := range map[string]string{
-		"nothing": "", "no key": "10.0.0.1:1 1 2", "no port": "10.0.0.1 1 2 AAAA 3", "place": "a:1 x 2 AAAA 3", "short key": "a:1 1 2 AAAA 3",
+		"nothing": "", "no key": "10.0.0.1:1 1 2", "place": "a:1 x 2 AAAA 3", "short key": "a:1 1 2 AAAA 3",
 	} {
 		if _, err := ParseGrant(s); err == nil {
 			t.Errorf("%s: %q is taken", name, s)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 )
@@ -26,15 +25,12 @@ func (g Grant) Format() string {
 	return fmt.Sprintf("%s %d %d %s %d", g.Address, g.Session.Place, g.Session.Arrival, base64.RawURLEncoding.EncodeToString(g.Key[:]), g.Time)
 }
 
-// ParseGrant reads a Grant. What more fields a newer server sends is left. Its
+// ParseGrant reads a Grant; that its address is one whoever dials it finds. What more fields a newer server sends is left. Its
 // error never holds the key.
 func ParseGrant(s string) (Grant, error) {
 	f := strings.Fields(s)
 	if len(f) < 5 {
 		return Grant{}, fmt.Errorf("datagram: a grant of %d fields, where 5 are needed", len(f))
-	}
-	if _, _, err := net.SplitHostPort(f[0]); err != nil {
-		return Grant{}, fmt.Errorf("datagram: a grant's address %q is not host:port", f[0])
 	}
 	place, err1 := strconv.ParseUint(f[1], 10, 32)
 	arrival, err2 := strconv.ParseUint(f[2], 10, 64)
