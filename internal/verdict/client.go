@@ -21,6 +21,13 @@ func (p ClientPolicy) Lease(interval time.Duration) time.Duration {
 	return time.Duration(max(p.MissesUntilOffline, 1))*(interval+interval/2) + p.Grace
 }
 
+// Patience is how long a client may take to come to another server after its own
+// was lost: a lease, and an interval more. An ordinary client finds that out when its
+// next PINGREQ goes unanswered for as long again.
+func (p ClientPolicy) Patience(interval time.Duration) time.Duration {
+	return p.Lease(interval) + interval
+}
+
 // Session is all that is known of one client.
 type Session struct {
 	LastBeat time.Time
@@ -40,8 +47,8 @@ type Session struct {
 // Client judges one session, under the brake of its server's Presence. It
 // returns the verdict and when to look again; zero: only when something changes.
 //
-// A client whose server is lost is Orphaned, and Offline only a whole lease
-// after the loss, the end of that server's Failover and the end of any freeze,
+// A client whose server is lost is Orphaned, and Offline only when the policy's
+// Patience is over after the loss, the end of that server's Failover and the end of any freeze,
 // whichever is last: it had no fair chance to beat elsewhere before. While the
 // server is there, the lease alone decides, and the brake has no say.
 //
@@ -83,13 +90,13 @@ func orphan(now time.Time, p ClientPolicy, s Session, brake Brake) (Verdict, tim
 		v.Message = "Its server is lost, and it declared no interval"
 		return v, time.Time{}
 	}
-	end := latest(latest(s.ServerLost, s.FailoverEnded), brake.Since).Add(p.Lease(s.Interval))
+	end := latest(latest(s.ServerLost, s.FailoverEnded), brake.Since).Add(p.Patience(s.Interval))
 	if now.Before(end) {
-		v.Message = fmt.Sprintf("Its server is lost; it has %v to beat elsewhere (interval %v)", p.Lease(s.Interval), s.Interval)
+		v.Message = fmt.Sprintf("Its server is lost; it has %v to beat elsewhere (interval %v)", p.Patience(s.Interval), s.Interval)
 		return v, end
 	}
 	v.State, v.Since, v.Proven = Offline, end, true
-	v.Message = fmt.Sprintf("Its server is lost, and it did not come to another within %v", p.Lease(s.Interval))
+	v.Message = fmt.Sprintf("Its server is lost, and it did not come to another within %v", p.Patience(s.Interval))
 	return v, time.Time{}
 }
 

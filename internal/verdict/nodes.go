@@ -52,18 +52,19 @@ type nodeJudge struct {
 // others say counts for nothing: a session that is lost with its server is no
 // sign of the agent's death, and one that a hung server still holds none of life.
 //
-// But that a session has ended counts, beside two reporters, where a server says so
-// that is merely Suspect: it runs, or could not say it, and a node that falls silent
-// has every server busy with those who come from the one that was on it.
+// But that sessions have ended counts, beside two reporters, where servers say so
+// that are merely Suspect, if none of those still holds one: they run, or could not
+// say it, and a node that falls silent has every server busy with those who come from
+// the one that was on it.
 type beats struct {
 	online, offline int
-	doubted         int       // ended, says a server that is Suspect
+	held, ended     int       // what servers that are Suspect say
 	stopped         time.Time // the first that stopped
 }
 
 func (b beats) arrive() bool { return b.online > 0 }
 func (b beats) gone() bool   { return b.online == 0 && b.offline > 0 }
-func (b beats) ended() bool  { return b.online == 0 && b.offline+b.doubted > 0 }
+func (b beats) over() bool   { return b.gone() || b.online+b.held == 0 && b.ended > 0 }
 
 func (j *nodeJudge) judge(e *NodeEvidence, last Verdict, known bool) Verdict {
 	j.count(e)
@@ -104,8 +105,10 @@ func (j *nodeJudge) count(e *NodeEvidence) {
 		case b.ServerState == Alive:
 			j.beats.offline++
 			j.beats.stopped = earliest(j.beats.stopped, b.Seen)
-		case b.ServerState == Suspect && !b.Online:
-			j.beats.doubted++
+		case b.ServerState == Suspect && b.Online:
+			j.beats.held++
+		case b.ServerState == Suspect:
+			j.beats.ended++
 			j.beats.stopped = earliest(j.beats.stopped, b.Seen)
 		}
 	}
@@ -191,7 +194,7 @@ func (j *nodeJudge) evident(e *NodeEvidence) Verdict {
 	// Whatever else is said, a machine that answers TCP is not dead.
 	case len(j.down) > 0:
 		return say(AgentDown, ReasonMachineAnswers, j.tells())
-	case j.beats.ended() && independent(j.zoned, j.dead):
+	case j.beats.over() && independent(j.zoned, j.dead):
 		v := say(Dead, ReasonNothingAnswers, j.tells())
 		v.Proven, v.Witnesses = true, append([]string{"beats"}, names(j.dead)...)
 		return v
@@ -224,7 +227,7 @@ func (j *nodeJudge) tells() string {
 		b = "Its beats arrive"
 	case j.beats.gone():
 		b = "Its beats stopped"
-	case j.beats.ended():
+	case j.beats.over():
 		b = "Its beats stopped, say servers that are Suspect themselves"
 	}
 	return b + "; " + j.gossip()
@@ -260,7 +263,7 @@ func (j *nodeJudge) detected(s State, last Verdict) time.Time {
 		return last.Detected
 	}
 	seen := firstSeen(j.dead, j.down, j.suspect)
-	if j.beats.ended() {
+	if j.beats.over() {
 		seen = earliest(seen, j.beats.stopped)
 	}
 	if seen.IsZero() {
