@@ -13,7 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// load is the clients: one thread, one epoll, non-blocking sockets.
+// clients are who connects to a server under measurement, and beats.
+type clients interface {
+	// connect connects n clients, inFlight at a time, and tells how long it took
+	// from the first SYN to the last CONNACK.
+	connect(n, inFlight int) (time.Duration, error)
+	// ping sends rate PINGREQs a second for a while, from one client after the
+	// other, whether answers come or not, and returns how long each answer took. A
+	// client that still waits is passed over.
+	ping(rate int, d time.Duration) ([]time.Duration, error)
+	close()
+}
+
+// load is clients over plain TCP: one thread, one epoll, non-blocking sockets.
 type load struct {
 	to      unix.SockaddrInet4
 	ep      int
@@ -32,7 +44,7 @@ type client struct {
 // answer is how long a waiting client waits at most.
 const answerWithin = 20 * time.Second
 
-func newLoad(address string) (*load, error) {
+func newLoad(address string) (clients, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, err
@@ -56,8 +68,6 @@ func (l *load) close() {
 	unix.Close(l.ep)
 }
 
-// connect connects n clients, inFlight at a time, and tells how long it took
-// from the first SYN to the last CONNACK.
 func (l *load) connect(n, inFlight int) (time.Duration, error) {
 	l.clients = make([]client, 0, n)
 	start := time.Now()
@@ -156,9 +166,6 @@ func connectPacket(i int) []byte {
 	return b
 }
 
-// ping sends rate PINGREQs a second for a while, from one client after the
-// other, whether answers come or not, and returns how long each answer took. A
-// client that still waits is passed over.
 func (l *load) ping(rate int, d time.Duration) ([]time.Duration, error) {
 	every := time.Second / time.Duration(rate)
 	answers := make([]time.Duration, 0, int(d/every))

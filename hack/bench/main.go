@@ -27,7 +27,6 @@ type plan struct {
 	inFlight    int           // CONNECTs that await their answer
 	loops       int
 	percent     int
-	udp         bool // for itself
 	mochi       string
 	file        string
 }
@@ -55,9 +54,8 @@ func main() {
 	defer stop()
 	var err error
 	switch serve {
-	case "rollcall", "rollcall-udp":
-		p.udp = serve == "rollcall-udp"
-		err = serveRollcall(ctx, p, listen, etcd)
+	case "rollcall", "rollcall-tls", "rollcall-udp":
+		err = serveRollcall(ctx, p, strings.TrimPrefix(serve, "rollcall"), listen, etcd)
 	case "":
 		err = p.run(ctx, only)
 	default:
@@ -115,7 +113,7 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 	if s.udp {
 		return p.measureUDP(ctx, server)
 	}
-	if err := warm(server.address, p.warm); err != nil {
+	if err := s.warm(server.address, p.warm); err != nil {
 		return f, err
 	}
 	if err := rest(ctx, p.settle); err != nil {
@@ -125,7 +123,7 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 	if err != nil {
 		return f, err
 	}
-	l, err := newLoad(server.address)
+	l, err := s.load(server.address)
 	if err != nil {
 		return f, err
 	}
@@ -161,11 +159,11 @@ func (p plan) measure(ctx context.Context, s subject) (f figures, err error) {
 
 // warm has a few clients come, ping and go, so that what a server needs once is
 // not counted as its clients'.
-func warm(address string, n int) error {
+func (s subject) warm(address string, n int) error {
 	if n == 0 {
 		return nil
 	}
-	l, err := newLoad(address)
+	l, err := s.load(address)
 	if err != nil {
 		return err
 	}

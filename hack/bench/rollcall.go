@@ -25,8 +25,9 @@ func (everyone) Lookup(namespace, name string) (server.Presence, bool) {
 }
 
 // serveRollcall is `rollcall server`, but that Presences are not looked up in a
-// Kubernetes API.
-func serveRollcall(ctx context.Context, p plan, listen, etcd string) error {
+// Kubernetes API. It listens for plain TCP, for TLS ("-tls"), or for TLS and for
+// datagrams ("-udp").
+func serveRollcall(ctx context.Context, p plan, how, listen, etcd string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	registry := prometheus.NewRegistry()
 	s, err := store.Open(ctx, store.Config{Endpoints: []string{etcd}, Logger: log, Registerer: registry})
@@ -43,8 +44,11 @@ func serveRollcall(ctx context.Context, p plan, listen, etcd string) error {
 		Listen: listen, Loops: p.loops, Capacity: 100_000, ConnectRate: 1e6, // what it can do, not what it is told to
 		Store: s, Presences: everyone{}, Authenticator: authenticator, Logger: log, Registerer: registry,
 	}
-	if p.udp {
-		config.Listen, config.ListenTLS, config.ListenUDP = "", listen, listen
+	if how != "" {
+		config.Listen, config.ListenTLS = "", listen
+		if how == "-udp" {
+			config.ListenUDP = listen
+		}
 		if config.TLS, err = selfSigned(); err != nil {
 			return err
 		}

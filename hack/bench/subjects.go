@@ -23,6 +23,8 @@ type subject struct {
 	// missing tells in a line how to install what is missing; nil: nothing ever is.
 	missing func(plan) string
 	start   func(context.Context, plan) (*running, error)
+	// load makes its clients, who do nothing yet; nil: theirs are pockets.
+	load func(address string) (clients, error)
 	// udp: its clients beat by datagrams, and have closed their connections, which
 	// were over TLS.
 	udp bool
@@ -36,20 +38,24 @@ type running struct {
 }
 
 var subjects = []subject{
-	{name: "Rollcall", start: startRollcall},
-	{name: "Rollcall-UDP", start: startRollcallUDP, udp: true},
-	{name: "Mosquitto", start: startMosquitto, missing: func(plan) string {
-		if mosquitto() != "" {
-			return ""
-		}
-		return "install it with `apt-get install mosquitto`"
-	}},
-	{name: "mochi-mqtt", start: startMochi, missing: func(p plan) string {
+	{name: "Rollcall", start: startRollcall("rollcall"), load: newLoad},
+	{name: "Mosquitto", start: startMosquitto(false), missing: noMosquitto, load: newLoad},
+	{name: "mochi-mqtt", start: startMochi, load: newLoad, missing: func(p plan) string {
 		if _, err := os.Stat(p.mochi); err == nil {
 			return ""
 		}
 		return "build it with `go build -C hack/bench/mochi -o bin/bench-mochi`, or tell where it is with -mochi"
 	}},
+	{name: "Rollcall-TLS", start: startRollcall("rollcall-tls"), load: newTLSLoad},
+	{name: "Mosquitto-TLS", start: startMosquitto(true), missing: noMosquitto, load: newTLSLoad},
+	{name: "Rollcall-UDP", start: startRollcall("rollcall-udp"), udp: true},
+}
+
+func noMosquitto(plan) string {
+	if mosquitto() != "" {
+		return ""
+	}
+	return "install it with `apt-get install mosquitto`"
 }
 
 // mosquitto is its path; Debian installs it where ordinary users don't look.
@@ -62,22 +68,32 @@ func mosquitto() string {
 	return ""
 }
 
-func startMosquitto(ctx context.Context, _ plan) (*running, error) {
-	dir, err := os.MkdirTemp("", "rollcall-bench-")
-	if err != nil {
-		return nil, err
+// startMosquitto starts one that listens for TLS, or for plain TCP.
+func startMosquitto(secure bool) func(context.Context, plan) (*running, error) {
+	return func(ctx context.Context, _ plan) (*running, error) {
+		dir, err := os.MkdirTemp("", "rollcall-bench-")
+		if err != nil {
+			return nil, err
+		}
+		remove := func() error { return os.RemoveAll(dir) }
+		address, port, err := freeAddress()
+		if err != nil {
+			return nil, errors.Join(err, remove())
+		}
+		config := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\nset_tcp_nodelay true\n", port)
+		if secure {
+			cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+			if err := writeSelfSigned(cert, key); err != nil {
+				return nil, errors.Join(err, remove())
+			}
+			config += fmt.Sprintf("certfile %s\nkeyfile %s\ntls_version tlsv1.3\n", cert, key)
+		}
+		file := filepath.Join(dir, "mosquitto.conf")
+		if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+			return nil, errors.Join(err, remove())
+		}
+		return start(ctx, exec.Command(mosquitto(), "-c", file), address, remove)
 	}
-	remove := func() error { return os.RemoveAll(dir) }
-	address, port, err := freeAddress()
-	if err != nil {
-		return nil, errors.Join(err, remove())
-	}
-	config := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\nset_tcp_nodelay true\n", port)
-	file := filepath.Join(dir, "mosquitto.conf")
-	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
-		return nil, errors.Join(err, remove())
-	}
-	return start(ctx, exec.Command(mosquitto(), "-c", file), address, remove)
 }
 
 func startMochi(ctx context.Context, p plan) (*running, error) {
@@ -89,30 +105,24 @@ func startMochi(ctx context.Context, p plan) (*running, error) {
 }
 
 // startRollcall starts a heartbeat server with an etcd of its own, which is
-// another process and is not measured, but shares the machine.
-func startRollcall(ctx context.Context, p plan) (*running, error) {
-	return startOurs(ctx, p, "rollcall")
-}
-
-// startRollcallUDP starts one that listens for TLS and takes datagrams.
-func startRollcallUDP(ctx context.Context, p plan) (*running, error) {
-	return startOurs(ctx, p, "rollcall-udp")
-}
-
-func startOurs(ctx context.Context, p plan, serve string) (*running, error) {
-	etcd, err := controlplane.StartEtcd(ctx, controlplane.EtcdConfig{})
-	if err != nil {
-		return nil, err
+// another process and is not measured, but shares the machine; serve is what
+// serveRollcall is told.
+func startRollcall(serve string) func(context.Context, plan) (*running, error) {
+	return func(ctx context.Context, p plan) (*running, error) {
+		etcd, err := controlplane.StartEtcd(ctx, controlplane.EtcdConfig{})
+		if err != nil {
+			return nil, err
+		}
+		address, _, err := freeAddress()
+		if err != nil {
+			return nil, errors.Join(err, etcd.Stop())
+		}
+		cmd, err := itself("-serve", serve, "-listen", address, "-etcd", etcd.Endpoint(), "-loops", strconv.Itoa(p.loops), "-gc-percent", strconv.Itoa(p.percent))
+		if err != nil {
+			return nil, errors.Join(err, etcd.Stop())
+		}
+		return start(ctx, cmd, address, etcd.Stop)
 	}
-	address, _, err := freeAddress()
-	if err != nil {
-		return nil, errors.Join(err, etcd.Stop())
-	}
-	cmd, err := itself("-serve", serve, "-listen", address, "-etcd", etcd.Endpoint(), "-loops", strconv.Itoa(p.loops), "-gc-percent", strconv.Itoa(p.percent))
-	if err != nil {
-		return nil, errors.Join(err, etcd.Stop())
-	}
-	return start(ctx, cmd, address, etcd.Stop)
 }
 
 // itself is this program again, as one of the servers.
