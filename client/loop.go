@@ -98,7 +98,7 @@ func (l *loop) take(n news) {
 			n.of.line.tried = trials
 			return
 		}
-		n.event = broke{e.err}
+		n.event = broke(e)
 	case summoned:
 		if l.current == nil || !l.current.byDatagram() {
 			return
