@@ -83,8 +83,9 @@ func (s *Server) giveUp(r *store.Registration) error {
 func (s *Server) record() store.Server {
 	r := store.Server{
 		Incarnation: s.cfg.Incarnation, Address: s.cfg.Advertise, Zone: s.cfg.Zone, Node: s.cfg.Node,
-		Capacity: s.cfg.Capacity, QueueDelay: s.vitals.loadBand(s.clock.Stamp().Tick),
-		Takeovers: s.recorder.Takeovers(), Drain: s.drain.progress(), Leaving: s.leaving.Load(),
+		Capacity: s.cfg.Capacity, QueueDelay: s.vitals.queueDelay.of(s.vitals.worst(), s.clock.Stamp().Tick),
+		SchedulerDelay: s.vitals.schedulerDelay.of(s.scheduling.latency(), s.clock.Stamp().Tick),
+		Takeovers:      s.recorder.Takeovers(), Drain: s.drain.progress(), Leaving: s.leaving.Load(),
 		Ended: int(s.ended.Load()), Observes: s.cfg.Observes, Advised: s.outcomes.says(),
 	}
 	if r.Address == "" {

@@ -130,6 +130,9 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	gauge("rollcall_server_queue_delay_seconds", "The longest of the last second from when a packet was read to when its answer was written.", nil, func() float64 {
 		return s.vitals.worst().Seconds()
 	})
+	gauge("rollcall_server_scheduler_latency_seconds", "How long goroutines wait for a processor: what 99 of a hundred waits of the last second took at most.", nil, func() float64 {
+		return s.scheduling.latency().Seconds()
+	})
 	gauge("rollcall_server_connections", "Connections, those included that have not connected yet.", nil, func() float64 { return float64(s.peers.len()) })
 	gauge("rollcall_server_addresses", "Addresses that have a connection, where connections are limited by address.", nil, func() float64 { return float64(s.addresses.len()) })
 	gauge("rollcall_server_subscriptions", "Subscriptions to presence topics.", nil, func() float64 { return float64(s.hub.Subscribers()) })

@@ -30,17 +30,18 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	clock     *session.Clock
-	table     *session.Table[peer]
-	recorder  *record.Recorder
-	carriers  []carrier // of all that it listens on
-	listening map[Listener]carrier
-	udp       *udp // nil: no datagrams are taken
-	directory directory
-	drain     drain
-	admission *admission
-	vitals    vitals
-	delayed   delayLine
+	clock      *session.Clock
+	table      *session.Table[peer]
+	recorder   *record.Recorder
+	carriers   []carrier // of all that it listens on
+	listening  map[Listener]carrier
+	udp        *udp // nil: no datagrams are taken
+	directory  directory
+	drain      drain
+	admission  *admission
+	vitals     vitals
+	delayed    delayLine
+	scheduling *scheduling
 
 	hub      *watch.Hub
 	watchers watchers
@@ -70,12 +71,13 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, name: cfg.Namespace + "/" + cfg.Name,
-		log:       cfg.Logger.With("server", cfg.Namespace+"/"+cfg.Name),
-		clock:     session.NewClock(nil),
-		listening: map[Listener]carrier{},
-		admission: newAdmission(cfg.ConnectRate, cfg.ConnectBurst),
-		drain:     drain{wake: make(chan struct{}, 1)},
-		delayed:   delayLine{faults: cfg.Faults, wake: make(chan struct{}, 1)},
+		log:        cfg.Logger.With("server", cfg.Namespace+"/"+cfg.Name),
+		clock:      session.NewClock(nil),
+		listening:  map[Listener]carrier{},
+		admission:  newAdmission(cfg.ConnectRate, cfg.ConnectBurst),
+		drain:      drain{wake: make(chan struct{}, 1)},
+		delayed:    delayLine{faults: cfg.Faults, wake: make(chan struct{}, 1)},
+		scheduling: newScheduling(),
 	}
 	s.directory.self = s.name
 	s.outcomes = newOutcomes(cfg.Registerer)
@@ -352,7 +354,7 @@ func (s *Server) patrol(ctx context.Context) error {
 	tick := time.NewTicker(session.TickLength)
 	defer tick.Stop()
 	var silent []session.View[peer]
-	gaps := s.clock.Gaps()
+	gaps, looked := s.clock.Gaps(), s.clock.Stamp().Tick
 	for {
 		select {
 		case <-ctx.Done():
@@ -365,6 +367,10 @@ func (s *Server) patrol(ctx context.Context) error {
 			s.log.Warn("This process was stopped or has lost its lease, nobody is held silent before now")
 		}
 		s.vitals.advance(stamp.Tick)
+		if stamp.Tick-looked >= second {
+			looked = stamp.Tick
+			s.scheduling.look()
+		}
 		silent = s.table.Patrol(stamp.Tick, s.clock.Woke(), silent)
 		now := time.Now()
 		for _, v := range silent {

@@ -175,7 +175,7 @@ func TestTheLoadBandDoesNotFlap(t *testing.T) {
 		now++
 		v.advance(now)
 		v.observe(delay)
-		return v.loadBand(now)
+		return v.queueDelay.of(v.worst(), now)
 	}
 	for _, delay := range []time.Duration{0, 3 * time.Millisecond, 15 * time.Millisecond} {
 		if got := step(delay); got != 0 {

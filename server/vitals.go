@@ -18,9 +18,9 @@ type vitals struct {
 	// has been so: a loop that hangs does not answer late, but not at all.
 	busy []func(now time.Time) time.Duration
 
-	// band and lowered belong to whoever calls loadBand.
-	band    int
-	lowered session.Tick // since when the band could be lower
+	// What follows belongs to whoever makes the server's record.
+
+	queueDelay, schedulerDelay band
 }
 
 // second is how many ticks worst looks back.
@@ -65,19 +65,20 @@ const (
 	lowerAfter = 2 * time.Second
 )
 
-// loadBand is worst, rounded up to a power of two in milliseconds; 0 for little.
-// It rises at once, and falls when it has been lower for a while.
-func (v *vitals) loadBand(now session.Tick) int {
-	band := 0
-	if d := v.worst(); d >= quietDelay {
-		ms := uint((d + time.Millisecond - 1) / time.Millisecond)
-		band = 1 << bits.Len(ms-1)
+// band is a time, rounded up to a power of two in milliseconds; 0 for little. It rises at
+// once, and falls when it has been lower for a while.
+type band struct {
+	told    int
+	lowered session.Tick // since when it could be lower
+}
+
+func (b *band) of(d time.Duration, now session.Tick) int {
+	ms := 0
+	if d >= quietDelay {
+		ms = 1 << bits.Len(uint((d+time.Millisecond-1)/time.Millisecond)-1)
 	}
-	switch {
-	case band >= v.band:
-		v.band, v.lowered = band, now
-	case now-v.lowered >= session.Ticks(lowerAfter):
-		v.band, v.lowered = band, now
+	if ms >= b.told || now-b.lowered >= session.Ticks(lowerAfter) {
+		b.told, b.lowered = ms, now
 	}
-	return v.band
+	return b.told
 }

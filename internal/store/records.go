@@ -26,6 +26,9 @@ type Server struct {
 	// QueueDelay is the load band of the work path: the worst queue delay of the
 	// last second, rounded up to a power of two, in milliseconds.
 	QueueDelay int `json:"queueDelay,omitempty"`
+	// SchedulerDelay is the same of how long goroutines wait for a processor: what 99 of a
+	// hundred of the last second took at most.
+	SchedulerDelay int `json:"schedulerDelay,omitempty"`
 	// Takeovers counts sessions that came from another incarnation, by that
 	// incarnation, since this process began (the newest 64 origins).
 	Takeovers map[string]Takeovers `json:"takeovers,omitempty"`
