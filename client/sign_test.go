@@ -109,7 +109,7 @@ func TestAClientWhoseBeatsAreRefusedComesBackSlowly(t *testing.T) {
 		s := w.start(t, nil, a)
 		told := 0
 		for range 60 {
-			time.Sleep(time.Second)
+			<-time.After(time.Second) // of the bubble
 			one.tell(packets.DisconnectNotAuthorized, &packets.Properties{ReasonString: "the client's clock is 1m0s behind the server's"})
 			for len(s.events) > 0 {
 				if e := <-s.events; errors.Is(e.Err, ErrCredentials) {

@@ -41,7 +41,7 @@ func TestAWebSocketsPingsAreAnswered(t *testing.T) {
 		Servers: []string{there.Listener.Addr().String()}, Presence: "im/android", ClientID: "ann", Interval: time.Hour, AckTimeout: time.Minute,
 		OnEvent: func(e Event) { connected <- e },
 		Dialer: func(ctx context.Context, _, address string) (net.Conn, error) {
-			ws, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+			ws, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{"mqtt"}}) //nolint:bodyclose // there is none after an upgrade
 			if err != nil {
 				return nil, err
 			}

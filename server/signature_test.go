@@ -54,7 +54,9 @@ func TestASignatureIsTheConnectionsOwnNewAndOfNow(t *testing.T) {
 			return change(by(k, now, wire.TopicKeepAlive, "30"), func(p *mqtt.Publish) { p.Payload = []byte("3000") })
 		}, whySignature},
 		{"of another time", func(k []byte) *mqtt.Publish {
-			return change(by(k, now, wire.TopicBeat, ""), func(p *mqtt.Publish) { p.User[0].Value = "1" + p.User[0].Value[1:14] + p.User[0].Value[14:len(p.User[0].Value)-1] + "!" })
+			return change(by(k, now, wire.TopicBeat, ""), func(p *mqtt.Publish) {
+				p.User[0].Value = strings.Replace(p.User[0].Value, "1750000000000 ", "1750000000001 ", 1)
+			})
 		}, whySignature},
 		{"no time", func(k []byte) *mqtt.Publish { return change(by(k, now, wire.TopicBeat, ""), value("now AAAA")) }, whySignature},
 		{"no MAC", func(k []byte) *mqtt.Publish {
