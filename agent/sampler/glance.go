@@ -30,7 +30,7 @@ type glimpse struct {
 // something comes every second; then those on which something came last. What is
 // unread already may be for ever.
 func (g *glance) consider(s sockets.Socket, observer bool) {
-	if s.ReadQueue > 0 || s.Inode == 0 {
+	if s.ReadQueue > 0 || s.Inode == 0 || s.State != sockets.Established {
 		return
 	}
 	one := glimpse{socket: s, observer: observer, read: s.Info.Received}
@@ -69,7 +69,7 @@ func (g *glance) take(ctx context.Context, ns namespace, port uint16) (time.Dura
 	}
 	queued := g.queued
 	g.queued = waiting > 0
-	if listeners == 0 || waiting > 0 && (queued || waiting >= limit) {
+	if listeners == 0 || waiting > 0 && (queued || waiting > limit) {
 		return 0, nil
 	}
 	var unread, stuck, read bool

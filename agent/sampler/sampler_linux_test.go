@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/rollcall-dev/rollcall/agent/agenttest"
 	"github.com/rollcall-dev/rollcall/agent/sever"
+	"github.com/rollcall-dev/rollcall/internal/kernel"
+	"github.com/rollcall-dev/rollcall/internal/sockets"
 	"github.com/rollcall-dev/rollcall/internal/sockets/namespacetest"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
@@ -185,6 +188,61 @@ func TestWhatAKernelSaysIsReported(t *testing.T) {
 	until("its namespace is not found", func(o wire.Observation, _ bool) bool { return o.Band == wire.BandBlind && o.Connections == nil })
 	cluster.set()
 	until("it is gone", func(_ wire.Observation, known bool) bool { return !known })
+}
+
+// The kernel itself counts the end of a connection as a byte that waits to be read.
+func TestAKernelTellsOfAnEndThatIsNotRead(t *testing.T) {
+	pod := namespacetest.New(t, "10.9.0.1/32", "10.9.0.2/32")
+	dir := t.TempDir()
+	namespacetest.Bind(t, pod, dir, "cni-pod")
+	l := namespacetest.Listen(t, pod, "tcp", "[::]:8080")
+	client := namespacetest.Dial(t, pod, "10.9.0.2", "10.9.0.1:8080")
+	ns, err := sever.Enter(t.Context(), dir, []netip.Addr{netip.MustParseAddr("10.9.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	// SinceReceived and ID are the kernel's.
+	until := func(what string, want kernel.Socket) {
+		t.Helper()
+		var all []kernel.Socket
+		again := time.NewTicker(20 * time.Millisecond)
+		defer again.Stop()
+		for end := time.Now().Add(patience); time.Now().Before(end); <-again.C {
+			all = nil
+			q := sockets.Query{Port: 8080, States: []sockets.State{sockets.Established, sockets.CloseWait}, Info: true}
+			if err := ns.List(t.Context(), q, func(s sockets.Socket) error {
+				o := seen(s, true)
+				o.ID, o.SinceReceived = 0, 0
+				all = append(all, o)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if len(all) == 1 && all[0] == want {
+				return
+			}
+		}
+		t.Fatalf("%s: it is %+v, want %+v", what, all, want)
+	}
+	if _, err := client.Write([]byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	until("it waits to be accepted", kernel.Socket{Received: 3, Unread: 3, Client: true})
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	until("it has ended", kernel.Socket{Received: 3, Unread: 3})
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	until("it is accepted", kernel.Socket{Received: 3, Unread: 3, Accepted: true})
+	if _, err := io.ReadAll(c); err != nil {
+		t.Fatal(err)
+	}
+	until("all is read, and the end, too", kernel.Socket{Received: 4, Accepted: true})
 }
 
 // BenchmarkNode is half a minute of a node with a hundred pods of ninety connections

@@ -148,6 +148,7 @@ func (w *watch) leave() {
 		_ = w.ns.Close() // nothing was written
 	}
 	w.ns = nil
+	w.begin() // what is entered next may be another sandbox, with another process
 }
 
 // find takes one look at all sockets of the port.
@@ -180,19 +181,33 @@ func (w *watch) find(ctx context.Context, now time.Time) (kernel.Finding, error)
 		return l.Done(), nil
 	}
 	spared := w.spared()
-	err = w.ns.List(ctx, sockets.Query{Port: w.target.Port, Families: families, Info: true}, func(s sockets.Socket) error {
-		o := kernel.Socket{ID: s.Cookie, Client: w.client(s, spared)}
-		if s.Info != nil { // without it nothing is known of what was read
-			o.Received, o.Unread = s.Info.Received, s.ReadQueue
+	q := sockets.Query{Port: w.target.Port, Families: families, States: []sockets.State{sockets.Established, sockets.CloseWait}, Info: true}
+	err = w.ns.List(ctx, q, func(s sockets.Socket) error {
+		if s.Info != nil {
 			w.glance.consider(s, spared[s.Remote.Addr().WithZone("")])
 		}
-		l.See(o)
+		l.See(seen(s, w.client(s, spared)))
 		return nil
 	})
 	if err != nil {
 		return kernel.Finding{}, err
 	}
 	return l.Done(), nil
+}
+
+// seen is a connection as it is to be judged.
+func seen(s sockets.Socket, client bool) kernel.Socket {
+	o := kernel.Socket{ID: s.Cookie, Accepted: s.Inode != 0, Client: client && s.State == sockets.Established}
+	if s.Info == nil { // nothing is known of what was read
+		return o
+	}
+	o.Received, o.Unread, o.SinceReceived = s.Info.Received, s.ReadQueue, s.Info.SinceReceived
+	if s.State == sockets.CloseWait && o.Unread > 0 {
+		// The kernel counts the other side's end as a byte. Nobody need read that: a
+		// server keeps connections that it has no use for.
+		o.Received, o.Unread = o.Received-min(o.Received, 1), o.Unread-1
+	}
+	return o
 }
 
 // client tells whether a connection is neither an observer's nor the pod's with itself.

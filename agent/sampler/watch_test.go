@@ -33,7 +33,7 @@ func (p *played) List(_ context.Context, q sockets.Query, each func(sockets.Sock
 		return p.fails
 	}
 	local := netip.MustParseAddrPort("10.0.0.1:8080")
-	if len(q.States) > 0 {
+	if slices.Contains(q.States, sockets.Listen) {
 		return each(sockets.Socket{State: sockets.Listen, Local: local, ReadQueue: p.queue.Waiting, WriteQueue: p.queue.Limit})
 	}
 	for _, c := range p.clients {
@@ -107,10 +107,11 @@ func TestOnlyClientsAreCounted(t *testing.T) {
 }
 
 func TestAFullQueueIsLookedAtSooner(t *testing.T) {
-	p := &played{queue: sockets.Queue{Waiting: 9, Limit: 8}}
+	p := &played{queue: sockets.Queue{Waiting: 9, Limit: 8}, clients: []string{"10.0.0.7:1"}}
 	w, told := newWatch(p)
 	now := time.Unix(1, 0)
 	for range 4 {
+		p.received, p.read = p.received+1, p.read+1
 		if wait := w.look(t.Context(), now); wait != uneasy {
 			t.Fatalf("the next look is in %v", wait)
 		}
@@ -119,6 +120,31 @@ func TestAFullQueueIsLookedAtSooner(t *testing.T) {
 	last := (*told)[len(*told)-1]
 	if (*told)[0].Band != wire.BandOK || last.Band != wire.BandQueueFull || !last.Since.Equal(time.Unix(2, 0)) || last.Detail == "" {
 		t.Errorf("told is %+v", *told)
+	}
+}
+
+// Who has ended its side is not a client any more, and that it has is no byte that a
+// server must read.
+func TestTheEndOfAConnectionIsNoByte(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		socket sockets.Socket
+		want   kernel.Socket
+	}{
+		{"it lasts", sockets.Socket{State: sockets.Established, Inode: 1, ReadQueue: 3, Info: &sockets.Info{Received: 5, SinceReceived: time.Second}},
+			kernel.Socket{Received: 5, Unread: 3, SinceReceived: time.Second, Accepted: true, Client: true}},
+		{"it waits to be accepted", sockets.Socket{State: sockets.Established, Info: &sockets.Info{}}, kernel.Socket{Client: true}},
+		{"its end is unread", sockets.Socket{State: sockets.CloseWait, Inode: 1, ReadQueue: 1, Info: &sockets.Info{Received: 6}},
+			kernel.Socket{Received: 5, Accepted: true}},
+		{"more is", sockets.Socket{State: sockets.CloseWait, Inode: 1, ReadQueue: 4, Info: &sockets.Info{Received: 6}},
+			kernel.Socket{Received: 5, Unread: 3, Accepted: true}},
+		{"its end was read", sockets.Socket{State: sockets.CloseWait, Inode: 1, Info: &sockets.Info{Received: 6}},
+			kernel.Socket{Received: 6, Accepted: true}},
+		{"nothing is known of it", sockets.Socket{State: sockets.CloseWait, Inode: 1, ReadQueue: 4}, kernel.Socket{Accepted: true}},
+	} {
+		if got := seen(tt.socket, true); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -174,6 +200,34 @@ func TestANamespaceInWhichNobodyListensIsEnteredAnew(t *testing.T) {
 	}
 }
 
+// A new sandbox, or the first look after a while in which none was possible, may be of another process.
+func TestWhatWasSeenInANamespaceThatWasLeftIsForgotten(t *testing.T) {
+	p := &played{queue: sockets.Queue{Limit: 8}, clients: []string{"10.0.0.7:1", "10.0.0.8:1"}}
+	w, told := newWatch(p)
+	now := time.Unix(1, 0)
+	for range 5 {
+		p.received, p.read = p.received+1, p.read+1
+		now = now.Add(w.look(t.Context(), now))
+	}
+	p.fails = errors.New("interrupted")
+	now = now.Add(w.look(t.Context(), now))
+	p.fails = nil
+	p.clients = []string{"10.0.0.7:2", "10.0.0.8:2"}
+	p.received, p.read = 0, 0
+	w.look(t.Context(), now)
+	p.received = 1
+	for range 20 {
+		now = now.Add(uneasy)
+		w.look(t.Context(), now)
+		if o := (*told)[len(*told)-1]; o.Band != wire.BandOK {
+			t.Fatalf("told is %+v", o)
+		}
+	}
+	if p.closed != 1 {
+		t.Errorf("it was left %d times", p.closed)
+	}
+}
+
 type namespaceFunc func(sockets.Query) error
 
 func (f namespaceFunc) List(_ context.Context, q sockets.Query, _ func(sockets.Socket) error) error {
@@ -188,7 +242,7 @@ func (namespaceFunc) Close() error { return nil }
 func (p *played) walks() int {
 	n := 0
 	for _, q := range p.asked {
-		if len(q.States) == 0 {
+		if !slices.Contains(q.States, sockets.Listen) {
 			n++
 		}
 	}
@@ -248,9 +302,10 @@ func TestAllConnectionsAreLookedAtOnlyWhenSomethingWaits(t *testing.T) {
 func TestAGlanceTakesInWhomItIsWorth(t *testing.T) {
 	var g glance
 	for n := range 20 {
-		g.consider(sockets.Socket{Inode: 1, ReadQueue: uint32(n % 2), Info: &sockets.Info{SinceReceived: time.Duration(20-n) * time.Second}}, n == 4 || n == 5)
+		g.consider(sockets.Socket{State: sockets.Established, Inode: 1, ReadQueue: uint32(n % 2), Info: &sockets.Info{SinceReceived: time.Duration(20-n) * time.Second}}, n == 4 || n == 5)
 	}
-	g.consider(sockets.Socket{Info: &sockets.Info{}}, true) // it waits to be accepted
+	g.consider(sockets.Socket{State: sockets.Established, Info: &sockets.Info{}}, true)         // it waits to be accepted
+	g.consider(sockets.Socket{State: sockets.CloseWait, Inode: 1, Info: &sockets.Info{}}, true) // nothing more comes on it
 	var got []int
 	for _, c := range g.chosen {
 		got = append(got, 20-int(c.socket.Info.SinceReceived/time.Second))

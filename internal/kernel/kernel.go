@@ -13,6 +13,7 @@
 //     pipelines requests, or is never listened to, waits for an answer, not for a reader.
 //   - One connection is one client's matter. Two must wait.
 //   - Nothing is said of a server that has not been seen to read.
+//   - Who takes one that waits in a full queue accepts, however many wait behind it.
 //   - Who is not asked anything is idle.
 package kernel
 
@@ -31,7 +32,8 @@ const (
 	Idle Word = "idle"
 	// Reading: something was read of late, or is about to be.
 	Reading Word = "reading"
-	// QueueFull: so many wait to be accepted that nobody else may, for the window.
+	// QueueFull: so many wait to be accepted that nobody else may, and none of them
+	// was accepted, for the window.
 	QueueFull Word = "queueFull"
 	// Unread: what has arrived on two connections at least waits to be read, and
 	// for as long nothing was read from any.
@@ -51,7 +53,8 @@ const (
 	// more all clocks begin anew: nobody knows what was in between, and who was held up
 	// must not take that for the server's time.
 	longestStep = 2 * time.Second
-	// tracked is how many connections are remembered; beyond it a sample is.
+	// tracked is how many connections are remembered; beyond it a sample is. As many
+	// of those that wait to be accepted are.
 	tracked = 2048
 	// listeners is of how many listening sockets' addresses queues are added up.
 	listeners = 64
@@ -73,6 +76,11 @@ type Socket struct {
 	// these the process has not read.
 	Received uint64
 	Unread   uint32
+	// SinceReceived is how long ago something last arrived; of no account where
+	// Received is 0.
+	SinceReceived time.Duration
+	// Accepted: it waits in no queue.
+	Accepted bool
 	// Client: it counts as a client's.
 	Client bool
 }
@@ -98,9 +106,11 @@ type Server struct {
 	level uint
 	looks uint64
 	at    time.Time // of the last whole look
-	// wasFull: the queue was full at the last look, and full is for how long it was.
+	// wasFull: the queue was full at the last look, and full is for how long it was,
+	// and nobody in it was accepted. queued are those, tracked of them at most.
 	wasFull bool
 	full    time.Duration
+	queued  map[uint64]bool
 	// reads: it has been seen to read, and quiet is for how long it has not since.
 	reads bool
 	quiet time.Duration
@@ -138,9 +148,15 @@ type Look struct {
 	unread  uint64 // bytes
 	waiting int    // connections with unread bytes
 	read    bool
+	// queued are those that wait to be accepted.
+	queued map[uint64]bool
 }
 
 type queue struct{ waiting, limit uint64 }
+
+// full tells whether nobody else may wait: Linux lets one more in than the limit says
+// (sk_acceptq_is_full).
+func (q queue) full() bool { return q.waiting > q.limit }
 
 // Look begins one.
 func (s *Server) Look(now time.Time) *Look {
@@ -170,9 +186,38 @@ func (l *Look) See(o Socket) {
 		l.waiting++
 		l.unread += uint64(o.Unread)
 	}
+	if !o.Accepted {
+		l.queue(o.ID)
+	}
+	// What has arrived since the last look, and is there no more, was read since: that
+	// needs no memory of the connection.
+	l.read = l.read || o.Unread == 0 && o.Received > 0 && o.SinceReceived < l.step
 	if l.s.tracks(o.ID) {
 		l.track(o)
 	}
+}
+
+// queue remembers who waits to be accepted: who did so at the last look, and others
+// as long as there is room.
+func (l *Look) queue(id uint64) {
+	if !l.s.queued[id] && len(l.queued)+len(l.s.queued) >= tracked {
+		return
+	}
+	if l.queued == nil {
+		l.queued = map[uint64]bool{}
+	}
+	l.queued[id] = true
+}
+
+// accepts tells whether anybody who waited at the last look waits no more. One that is
+// gone may have been accepted, and ended; it may have given up too, but only once.
+func (l *Look) accepts() bool {
+	for id := range l.s.queued {
+		if !l.queued[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // track compares a connection with what it was.
@@ -227,13 +272,17 @@ func (l *Look) Done() Finding {
 	}
 
 	most := l.fullest()
-	isFull := most.waiting > 0 && most.waiting >= most.limit
-	if isFull && s.wasFull && !l.fresh {
+	isFull := most.full()
+	if isFull && s.wasFull && !l.fresh && !l.accepts() {
 		s.full += l.step
 	} else {
 		s.full = 0
 	}
-	s.wasFull = isFull
+	s.wasFull, s.queued = isFull, l.queued
+	if len(l.queues) == 0 {
+		// Who listens next is another process, of which nothing has been seen.
+		s.reads, s.full = false, 0
+	}
 	return l.finding(most, isFull)
 }
 
@@ -244,9 +293,9 @@ func (l *Look) finding(most queue, isFull bool) Finding {
 	switch {
 	case len(l.queues) == 0:
 		f.Word, f.Detail = Closed, "nothing listens on the port"
-	case isFull && s.full >= s.window:
+	case s.reads && isFull && s.full >= s.window:
 		f.Word = QueueFull
-		f.Detail = fmt.Sprintf("%d connections wait to be accepted, where %d may, for %v", most.waiting, most.limit, rounded(s.full))
+		f.Detail = fmt.Sprintf("%d connections wait to be accepted, where %d may, and none was for %v", most.waiting, most.limit, rounded(s.full))
 	case s.reads && stuck >= leastStuck:
 		f.Word = Unread
 		f.Detail = fmt.Sprintf("%d bytes on %d of %d connections are unread, and nothing was read from any for %v",

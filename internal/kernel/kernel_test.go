@@ -14,9 +14,13 @@ type world struct {
 	closed         bool
 }
 
-type conn struct{ received, read uint64 }
+type conn struct {
+	received, read uint64
+	quiet          time.Duration // since something arrived
+	queued         bool          // it waits to be accepted
+}
 
-func (c *conn) arrive(n uint64) { c.received += n }
+func (c *conn) arrive(n uint64) { c.received, c.quiet = c.received+n, 0 }
 func (c *conn) take(n uint64)   { c.read = min(c.read+n, c.received) }
 
 func newWorld(connections int) *world {
@@ -32,7 +36,11 @@ func (w *world) sockets(see func(Socket)) {
 		see(Socket{Listening: true, Local: netip.MustParseAddrPort("0.0.0.0:80"), Waiting: w.waiting, Limit: w.limit})
 	}
 	for id, c := range w.conns {
-		see(Socket{ID: id, Received: c.received, Unread: uint32(c.received - c.read), Client: true})
+		see(Socket{
+			ID: id, Received: c.received, Unread: uint32(c.received - c.read), SinceReceived: c.quiet,
+			Accepted: !c.queued, Client: true,
+		})
+		c.quiet += step
 	}
 }
 
@@ -74,6 +82,10 @@ func TestWhatAKernelSaysOfAServer(t *testing.T) {
 		}
 	}
 	arrive, take := func(c *conn) { c.arrive(10) }, func(c *conn) { c.take(1 << 30) }
+	serve := func(w *world) {
+		everyone(w, arrive)
+		everyone(w, take)
+	}
 	for _, tt := range []struct {
 		name        string
 		connections int
@@ -166,14 +178,79 @@ func TestWhatAKernelSaysOfAServer(t *testing.T) {
 			}
 		}, "", 0, Reading},
 		{"a server of which the first look is that it does not read", 5, func(_ int, w *world) { everyone(w, arrive) }, "", 0, Reading},
-		{"a queue that is full", 0, func(n int, w *world) {
+		{"a queue that is full", 3, func(n int, w *world) {
+			if n < hangs {
+				serve(w)
+				return
+			}
+			w.waiting = w.limit + 1
+			w.conns[100] = &conn{queued: true}
+		}, QueueFull, hangs + 2, QueueFull},
+		{"full while others are served", 3, func(n int, w *world) {
+			serve(w)
 			if n >= hangs {
 				w.waiting = w.limit + 1
 			}
 		}, QueueFull, hangs + 2, QueueFull},
-		{"a queue that is full now and then", 0, func(n int, w *world) { w.waiting = w.limit * uint32(n%2) }, "", 0, Idle},
-		{"a queue that is nearly full", 0, func(_ int, w *world) { w.waiting = w.limit - 1 }, "", 0, Idle},
-		{"a queue of no length with nobody in it", 0, func(_ int, w *world) { w.limit = 0 }, "", 0, Idle},
+		{"full at every look, and accepting", 3, func(n int, w *world) {
+			serve(w)
+			w.waiting = w.limit + 1
+			w.conns[uint64(100+n)] = &conn{queued: true}
+			if next := w.conns[uint64(99+n)]; next != nil {
+				next.queued = false
+			}
+		}, "", 0, Reading},
+		{"full at every look, and accepting who has left before the next", 3, func(n int, w *world) {
+			serve(w)
+			w.waiting = w.limit + 1
+			w.conns[uint64(100+n)] = &conn{queued: true}
+			delete(w.conns, uint64(99+n))
+		}, "", 0, Reading},
+		{"full, and some who waited give up", 3, func(n int, w *world) {
+			serve(w)
+			if n >= hangs {
+				w.waiting = w.limit + 1
+				w.conns[200] = &conn{queued: true}
+			}
+			if n == hangs {
+				w.conns[100], w.conns[101] = &conn{queued: true}, &conn{queued: true}
+			}
+			if n == hangs+1 {
+				delete(w.conns, 100)
+			}
+		}, QueueFull, hangs + 3, QueueFull},
+		{"a queue that is full now and then", 3, func(n int, w *world) {
+			serve(w)
+			w.waiting = (w.limit + 1) * uint32(n%2)
+		}, "", 0, Reading},
+		{"exactly as many wait as may: one more may come", 3, func(_ int, w *world) {
+			serve(w)
+			w.waiting = w.limit
+		}, "", 0, Reading},
+		{"a queue of no length with nobody in it", 3, func(_ int, w *world) {
+			serve(w)
+			w.limit = 0
+		}, "", 0, Reading},
+		{"a full queue of a server that has not been seen to read", 3, func(_ int, w *world) { w.waiting = w.limit + 1 }, "", 0, Idle},
+		{"a queue that was full before the process began anew, and is again", 3, func(n int, w *world) {
+			if w.closed = n == hangs; n < hangs {
+				serve(w)
+			} else {
+				w.waiting = w.limit + 1
+			}
+		}, "", 0, Idle},
+		{"a process that began anew, and has not read yet", 5, func(n int, w *world) {
+			if w.closed = n == hangs; w.closed {
+				clear(w.conns)
+			}
+			if n > hangs {
+				w.conns[uint64(100+n%5)] = &conn{}
+			}
+			everyone(w, arrive)
+			if n < hangs {
+				everyone(w, take)
+			}
+		}, "", 0, Reading},
 		{"connections that wait to be accepted, with something to say", 3, func(n int, w *world) {
 			if n < hangs {
 				everyone(w, arrive)
@@ -181,7 +258,7 @@ func TestWhatAKernelSaysOfAServer(t *testing.T) {
 				return
 			}
 			w.waiting++
-			w.conns[uint64(100+n)] = &conn{received: 10}
+			w.conns[uint64(100+n)] = &conn{received: 10, queued: true}
 		}, Unread, hangs + 7, Unread},
 		{"a port that nobody listens on", 0, func(_ int, w *world) { w.closed = true }, "", 0, Closed},
 	} {
@@ -216,8 +293,12 @@ func TestAFindingSaysHowManyAndForHowLong(t *testing.T) {
 	if want := "300 bytes on 3 of 3 connections are unread, and nothing was read from any for 4.5s"; f.Detail != want || f.Connections != 3 || !f.Uneasy {
 		t.Errorf("it is %+v, want %q", f, want)
 	}
-	all = play(newWorld(0), 5, func(_ int, w *world) { w.waiting = 129 })
-	if f := all[4]; !strings.Contains(f.Detail, "129 connections wait to be accepted, where 128 may, for 2s") || !f.Uneasy {
+	all = play(newWorld(1), 6, func(n int, w *world) {
+		w.conns[1].arrive(1)
+		w.conns[1].take(1)
+		w.waiting = 129 * uint32(min(n, 1))
+	})
+	if f := all[5]; !strings.Contains(f.Detail, "129 connections wait to be accepted, where 128 may, and none was for 2s") || !f.Uneasy {
 		t.Errorf("it is %+v", f)
 	}
 }
@@ -238,7 +319,7 @@ func TestTimeInWhichNobodyLookedCountsForLittle(t *testing.T) {
 	look(0, 10, 10)
 	look(step, 10, 10)
 	look(step, 10, 0)
-	w.waiting = w.limit
+	w.waiting = w.limit + 1
 	if f := look(time.Hour, 10, 0); f.Word.Hung() {
 		t.Errorf("after an hour: %+v", f)
 	}
@@ -300,15 +381,16 @@ func TestQueuesOfOneAddressAreOne(t *testing.T) {
 		sockets []Socket
 		want    Word
 	}{
-		{"one of two that share is full", []Socket{{Local: v4, Waiting: 9, Limit: 8}, {Local: v4, Limit: 8}}, Idle},
+		{"one of two that share is full", []Socket{{Local: v4, Waiting: 9, Limit: 8}, {Local: v4, Limit: 8}}, Reading},
 		{"both are", []Socket{{Local: v4, Waiting: 9, Limit: 8}, {Local: v4, Waiting: 9, Limit: 8}}, QueueFull},
 		{"one of two protocols is", []Socket{{Local: v6, Limit: 8}, {Local: v4, Waiting: 9, Limit: 8}}, QueueFull},
 		{"whichever comes first", []Socket{{Local: v4, Waiting: 9, Limit: 8}, {Local: v6, Limit: 8}}, QueueFull},
 	} {
 		s, now := New(window), time.Unix(1, 0)
 		var f Finding
-		for range 5 {
+		for n := range uint64(5) {
 			l := s.Look(now)
+			l.See(Socket{ID: 1, Received: n, Accepted: true}) // one that is read
 			for _, o := range tt.sockets {
 				o.Listening = true
 				l.See(o)
@@ -338,5 +420,80 @@ func TestALookThatIsGivenUpIsForgotten(t *testing.T) {
 			t.Fatalf("look %d: %+v", n, f)
 		}
 		now = now.Add(step)
+	}
+}
+
+// Of some connections only is it remembered how much was read from them. That
+// something was read from another one must absolve all the same.
+func TestWhatIsReadFromAConnectionThatIsNotRememberedAbsolves(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		read bool // something, from one that is not remembered
+		want Word
+	}{
+		{"one is read", true, Reading},
+		{"none is", false, Unread},
+	} {
+		s, now, w := New(window), time.Unix(1, 0), newWorld(10*tracked)
+		var stuck []*conn
+		var other *conn
+		f := Finding{}
+		for n := range 12 {
+			for id, c := range w.conns {
+				switch known := s.connections[id] != (connection{}); {
+				case n == 0:
+					c.arrive(1)
+					c.take(1)
+				case n == 3 && known && len(stuck) < 2:
+					stuck = append(stuck, c)
+				case n == 3 && !known && other == nil:
+					other = c
+				}
+			}
+			if n == 1 {
+				for _, c := range w.conns {
+					c.arrive(1)
+					c.take(1)
+				}
+			}
+			for _, c := range stuck {
+				c.arrive(1)
+			}
+			if other != nil && tt.read {
+				other.arrive(1)
+				other.take(1)
+			}
+			l := s.Look(now)
+			w.sockets(l.See)
+			if f = l.Done(); f.Word.Hung() && tt.want == Reading {
+				t.Fatalf("%s: look %d: %+v", tt.name, n, f)
+			}
+			now = now.Add(step)
+		}
+		if len(stuck) != 2 || f.Word != tt.want {
+			t.Errorf("%s: %d are stuck, and it is %+v, want %s", tt.name, len(stuck), f, tt.want)
+		}
+	}
+}
+
+func TestOfAQueueOfAnyLengthSoManyAreRemembered(t *testing.T) {
+	s, now, w := New(window), time.Unix(1, 0), newWorld(1)
+	w.waiting = 5 * tracked
+	for n := range uint64(5 * tracked) {
+		w.conns[100+n] = &conn{queued: true}
+	}
+	f := Finding{}
+	for range 6 {
+		w.conns[1].arrive(1)
+		w.conns[1].take(1)
+		l := s.Look(now)
+		w.sockets(l.See)
+		if f = l.Done(); len(s.queued) > tracked {
+			t.Fatalf("%d are remembered", len(s.queued))
+		}
+		now = now.Add(step)
+	}
+	if f.Word != QueueFull || len(s.queued) != tracked {
+		t.Errorf("%+v, and %d are remembered", f, len(s.queued))
 	}
 }

@@ -1,7 +1,9 @@
 package kernel
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -21,14 +23,15 @@ func TestPropertiesOfUnreadBytes(t *testing.T) {
 		dead := false // it reads nothing any more
 		var since time.Time
 		for range 200 {
-			pace := 100*time.Millisecond + rand.N(400*time.Millisecond)
+			pace := 100*time.Millisecond + time.Duration(r.Int64N(int64(400*time.Millisecond)))
 			now = now.Add(pace)
 			if !dead && r.IntN(60) == 0 {
 				dead, since = true, now
 			} else if dead && r.IntN(20) == 0 {
 				dead = false
 			}
-			for id, c := range w.conns {
+			for _, id := range slices.Sorted(maps.Keys(w.conns)) { // so that a seed is one history
+				c := w.conns[id]
 				if r.IntN(3) == 0 {
 					c.arrive(uint64(r.IntN(50)))
 				}
