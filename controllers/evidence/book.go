@@ -271,7 +271,7 @@ func (b *Book) Kernel(server, node, incarnation string) verdict.Kernel {
 		return verdict.Kernel{Connections: -1}
 	}
 	k := verdict.Kernel{
-		Band: string(said.Band), Seen: said.seen, Booted: b.authors[by].since, Online: b.online(by),
+		Band: string(said.Band), Seen: said.seen, Booted: b.authors[by].since, Healthy: said.Health == 0, Online: b.online(by),
 		Connections: -1, Detail: said.Detail,
 	}
 	if said.Connections != nil {

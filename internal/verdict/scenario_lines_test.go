@@ -87,9 +87,11 @@ func (b *bench) applyServer(l scenario.Line, now time.Time) error {
 			e.QueueDelay, err = time.ParseDuration(a.Value)
 		case "kernel":
 			band, detail, _ := strings.Cut(a.Value, ":")
-			e.Kernel = verdict.Kernel{Band: band, Seen: now, Online: true, Detail: strings.ReplaceAll(detail, "_", " ")}
+			e.Kernel = verdict.Kernel{Band: band, Seen: now, Healthy: true, Online: true, Detail: strings.ReplaceAll(detail, "_", " ")}
 		case "kernelOffline":
 			e.Kernel.Online = a.Value != "true"
+		case "kernelHealthy":
+			e.Kernel.Healthy = a.Value == "true"
 		case "kernelBooted":
 			e.Kernel.Booted = now
 		case "deleted":

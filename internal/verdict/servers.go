@@ -152,8 +152,10 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 		}
 	}
 
-	// Who can't even connect while nobody is accepted any more waits for the server, too.
-	kernel := e.Kernel.hung(j.w.Now)
+	// The kernel's word is a second witness, but not against most observers: who is
+	// answered, or even accepted, stands against it. Who can't even connect while
+	// nobody is accepted any more waits for the server, too.
+	kernel := e.Kernel.hung(j.w.Now) && len(j.ok) < j.quorum()
 	if kernel && e.Kernel.Band == string(wire.BandQueueFull) && len(j.unreachable) > 0 && v.Answered {
 		return say(Overloaded, ReasonNotAnswering, witnessKernel, j.hung, j.slow, j.unreachable)
 	}

@@ -171,9 +171,10 @@ type Observation struct {
 type Kernel struct {
 	// Band is a wire.Band of kernels.
 	Band string
-	// Seen and Booted are as of an Observation, of the part that asks the kernel; so is Online.
-	Seen, Booted time.Time
-	Online       bool
+	// Seen and Booted are as of an Observation, of the part that asks the kernel; so
+	// are Healthy and Online.
+	Seen, Booted    time.Time
+	Healthy, Online bool
 	// Connections of clients; below 0: not counted.
 	Connections int
 	Detail      string
@@ -181,7 +182,7 @@ type Kernel struct {
 
 // hung tells whether the kernel says that the server does nothing, and counts.
 func (k Kernel) hung(now time.Time) bool {
-	return k.Online && !young(now, k.Booted) && (k.Band == string(wire.BandQueueFull) || k.Band == string(wire.BandUnread))
+	return k.Online && k.Healthy && !young(now, k.Booted) && (k.Band == string(wire.BandQueueFull) || k.Band == string(wire.BandUnread))
 }
 
 // ServerEvidence is all that is known of one server at one moment.
