@@ -341,7 +341,7 @@ func (c *core) seek(now time.Time) []any {
 
 // accuses tells whether the next server is to hear why the last one was left.
 func accuses(reason string) bool {
-	return reason != "" && reason != ReasonNetwork && reason != ReasonNeeded
+	return reason != "" && reason != ReasonNetwork && reason != ReasonNeeded && reason != ReasonRefused
 }
 
 func (c *core) endRound(now time.Time) []any {

@@ -22,7 +22,10 @@ func (c *core) dismiss(now time.Time, e dismissed) []any {
 		slot, e.guidance.retryAfter = min(e.guidance.retryAfter, maxRetryAfter), 0
 	}
 	c.routes.learn(now, c.address, e.guidance)
-	if !e.refusal.directed() {
+	switch {
+	case e.refusal.personal():
+		return c.leave(now, ReasonRefused, e.refusal)
+	case !e.refusal.directed():
 		return c.leave(now, wire.LeftBroken, e.refusal)
 	}
 	c.routes.vouched(e.guidance.references)

@@ -69,6 +69,16 @@ func (r *Refusal) Is(target error) bool {
 	return false
 }
 
+// personal tells whether the server refuses the client and is well itself: it does not
+// take the credentials or the time of the beats (0x83), or got none that counted (0x8D).
+func (r *Refusal) personal() bool {
+	switch r.Code {
+	case packets.DisconnectImplementationSpecificError, packets.DisconnectKeepAliveTimeout:
+		return true
+	}
+	return r.Is(ErrCredentials)
+}
+
 // hopeless tells whether any server would refuse the same.
 func (r *Refusal) hopeless() bool {
 	switch r.Code {

@@ -32,6 +32,10 @@ const ReasonNetwork = "network"
 // connection, to publish or to watch: the server was not at fault.
 const ReasonNeeded = "needed"
 
+// ReasonRefused is an Event's Reason where a server that is well has ended the
+// session: the credentials, or the client's clock (signed beats), or its silence.
+const ReasonRefused = "refused"
+
 // Event is one change of a Client's state.
 type Event struct {
 	Kind Kind
@@ -45,7 +49,8 @@ type Event struct {
 	// where it told no name; empty at first.
 	Previous string
 	// Reason in one word: why the server before was left (Connected, Moved,
-	// Offline: "late", "broken", "directed", ReasonNetwork or ReasonNeeded), or "late" (Late).
+	// Offline: "late", "broken", "directed", ReasonNetwork, ReasonNeeded or
+	// ReasonRefused), or "late" (Late).
 	// Empty at first. A server whose kernel has not acknowledged the beats was
 	// left because it was "broken": it may be the way to it.
 	Reason string

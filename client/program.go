@@ -141,7 +141,9 @@ func (c *Client) described() (attributes map[string]string, version uint64) {
 func (l *loop) declare(s *session, d declare) {
 	l.metrics.changes.Inc()
 	err := s.publish(s.life, wire.TopicKeepAlive, fmt.Appendf(nil, "%d", d.seconds))
-	if _, refused := errors.AsType[*Refusal](err); refused {
+	// A shorter one is kept though it is refused (its signature was late, say): to beat
+	// more often than the server knows does no harm, and asking again might never end.
+	if _, refused := errors.AsType[*Refusal](err); refused && d.seconds > d.held {
 		l.hear(s, declined{d.held})
 	}
 }

@@ -299,6 +299,12 @@ func (s *scripted) connected() int {
 	return len(connects)
 }
 
+func (s *scripted) publications() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.taken)
+}
+
 func (s *scripted) pinged() int {
 	_, pings, _ := s.seen()
 	return len(pings)

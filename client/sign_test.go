@@ -101,7 +101,52 @@ func TestEveryBeatIsSignedWhereTheServerGivesAKey(t *testing.T) {
 	})
 }
 
-// A clock that is off is refused by every server: no storm.
+// A clock that is off is no wrong credential, and the server is not to blame.
+func TestAClientWhoseClockIsRefusedAccusesNobody(t *testing.T) {
+	for name, code := range map[string]byte{
+		"ahead": packets.DisconnectImplementationSpecificError, "no beat that counted": packets.DisconnectKeepAliveTimeout,
+		"credentials that are void": packets.DisconnectNotAuthorized,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				one, two := server(a, hint(b, 0)), server(b)
+				s := newWorld(one, two).start(t, nil, a)
+				s.expect(Connected, a)
+				s.quiet(time.Minute)
+				one.tell(code, nil)
+				e := s.expect(Moved, b)
+				if e.Reason != ReasonRefused || errors.Is(e.Err, ErrCredentials) != (code == packets.DisconnectNotAuthorized) {
+					t.Errorf("%+v", e)
+				}
+				if left := two.left(); left != "" {
+					t.Errorf("the next server is told %q", left)
+				}
+				s.close()
+			})
+		})
+	}
+}
+
+// A shorter interval whose signature came late is refused each time it is told.
+func TestAShorterIntervalThatIsRefusedIsNotToldAgainAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		one := server(a)
+		s := newWorld(one).start(t, func(c *Config) { c.BackgroundInterval = time.Minute }, a)
+		s.expect(Connected, a)
+		s.Background()
+		s.quiet(time.Minute)
+		one.set(func() { one.puback = packets.PubackImplementationSpecificError })
+		before := one.publications()
+		s.Foreground()
+		s.quiet(time.Minute)
+		if n := one.publications() - before; n != 1 {
+			t.Errorf("it was told %d times", n)
+		}
+		s.close()
+	})
+}
+
+// Credentials that are void are refused by every server: no storm.
 func TestAClientWhoseBeatsAreRefusedComesBackSlowly(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		one := server(a)
@@ -110,7 +155,7 @@ func TestAClientWhoseBeatsAreRefusedComesBackSlowly(t *testing.T) {
 		told := 0
 		for range 60 {
 			<-time.After(time.Second) // of the bubble
-			one.tell(packets.DisconnectNotAuthorized, &packets.Properties{ReasonString: "the client's clock is 1m0s behind the server's"})
+			one.tell(packets.DisconnectNotAuthorized, &packets.Properties{ReasonString: "the right to be here was taken back"})
 			for len(s.events) > 0 {
 				if e := <-s.events; errors.Is(e.Err, ErrCredentials) {
 					told++

@@ -6,9 +6,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,6 +24,9 @@ import (
 func init() {
 	known["im/signed"] = server.Presence{
 		Kind: server.Clients, MinInterval: time.Second, MaxInterval: 10 * time.Second, Grace: 500 * time.Millisecond, MaxSkew: time.Minute,
+	}
+	known["im/punctual"] = server.Presence{
+		Kind: server.Clients, MinInterval: time.Second, MaxInterval: 10 * time.Minute, Grace: 5 * time.Second, MaxSkew: time.Second,
 	}
 	known["im/roaming"] = server.Presence{
 		Kind: server.Clients, MinInterval: 5 * time.Second, MaxInterval: time.Minute, Grace: 5 * time.Second,
@@ -66,8 +72,8 @@ func TestOnlySignedBeatsCountWhereThePresenceAsksForIt(t *testing.T) {
 		{"the same again", wire.TopicBeat, `{"attributes":{"a":"b"}}`, []paho.UserProperty{signed}, 0x87, "replay"},
 		{"one that nobody signed", wire.TopicBeat, `{}`, nil, 0x87, "signature"},
 		{"another interval that nobody signed", wire.TopicKeepAlive, "9", nil, 0x87, "signature"},
-		{"an old one", wire.TopicBeat, "", []paho.UserProperty{c.sign(t, now.Add(-2*time.Minute), wire.TopicBeat, "")}, 0x87, "skew"},
-		{"one of the future", wire.TopicBeat, "", []paho.UserProperty{c.sign(t, now.Add(2*time.Minute), wire.TopicBeat, "")}, 0x87, "skew"},
+		{"an old one", wire.TopicBeat, "", []paho.UserProperty{c.sign(t, now.Add(-2*time.Minute), wire.TopicBeat, "")}, 0x83, "skew"},
+		{"one of the future", wire.TopicBeat, "", []paho.UserProperty{c.sign(t, now.Add(2*time.Minute), wire.TopicBeat, "")}, 0x83, "skew"},
 		{"another interval", wire.TopicKeepAlive, "9", []paho.UserProperty{c.sign(t, now.Add(time.Millisecond), wire.TopicKeepAlive, "9")}, 0, ""},
 	} {
 		before := 0.0
@@ -91,6 +97,52 @@ func TestOnlySignedBeatsCountWhereThePresenceAsksForIt(t *testing.T) {
 	})
 }
 
+// unanswered sends a beat with QoS 0.
+func (c *v5) unanswered(t *testing.T, signed paho.UserProperty) {
+	t.Helper()
+	if _, err := c.Publish(t.Context(), &paho.Publish{Topic: wire.TopicBeat, Properties: &paho.PublishProperties{User: []paho.UserProperty{signed}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestABeatThatIsLateEndsNoConnection(t *testing.T) {
+	a := start(t, storetest.Etcd(t), "a")
+	c := must(t, a.addr(), id("c"), user("im/signed"), every(10))
+	now := time.Now()
+	c.unanswered(t, c.sign(t, now.Add(-2*time.Minute), wire.TopicBeat, ""))
+	if code := c.publish(t, wire.TopicBeat, "", c.sign(t, now, wire.TopicBeat, "")); code != 0 {
+		t.Errorf("a beat of now, after one that was late: %#x", code)
+	}
+	if n := a.refused("skew"); n != 1 {
+		t.Errorf("%v are counted", n)
+	}
+	c.unanswered(t, c.sign(t, now.Add(2*time.Minute), wire.TopicBeat, ""))
+	if d := c.ends(t); d.ReasonCode != 0x83 || !strings.Contains(d.Properties.ReasonString, "ahead") {
+		t.Errorf("one of the future: %#x %q", d.ReasonCode, d.Properties.ReasonString)
+	}
+}
+
+// Beats lie in the socket of a server that is stopped: it must not hold that against
+// who sent them.
+func TestAServerThatWasStoppedKeepsWhoSigns(t *testing.T) {
+	a := startChild(t, storetest.Start(t).Endpoints()[0])
+	c := must(t, a.addr, id("c"), user("im/punctual"), every(60))
+	counts := func() bool { // one that a busy machine delays does not
+		code := c.publish(t, wire.TopicBeat, "", c.sign(t, time.Now(), wire.TopicBeat, ""))
+		if code != 0 && code != 0x83 {
+			t.Fatalf("a beat of now: %#x", code)
+		}
+		return code == 0
+	}
+	eventually(t, "a beat counts", counts)
+	a.signal(syscall.SIGSTOP)
+	sent := time.Now()
+	c.unanswered(t, c.sign(t, sent, wire.TopicBeat, ""))
+	eventually(t, "the beat is older than may be", func() bool { return time.Since(sent) > 3*time.Second })
+	a.signal(syscall.SIGCONT)
+	eventually(t, "a beat counts over the same connection", counts)
+}
+
 func TestWhoSendsPingsOnlyIsGoneWhereBeatsMustBeSigned(t *testing.T) {
 	a := start(t, storetest.Etcd(t), "a")
 	c := dial(t, a.addr())
@@ -100,6 +152,9 @@ func TestWhoSendsPingsOnlyIsGoneWhereBeatsMustBeSigned(t *testing.T) {
 	for pings := 0; ; pings++ {
 		c.send([]byte{0xc0, 0})
 		if p := c.packet(); p.Type == 14 { // DISCONNECT
+			if d := p.Content.(*packets.Disconnect); d.ReasonCode != 0x8d || !strings.Contains(d.Properties.ReasonString, "signed within 1m0s") {
+				t.Errorf("it was told %v", d)
+			}
 			if took := time.Since(from); pings == 0 || took < time.Second {
 				t.Errorf("it was dropped after %d pings, %v", pings, took)
 			}

@@ -111,17 +111,21 @@ func (p *peer) published(frame []byte, m moment) error {
 }
 
 // acknowledge answers a PUBLISH, refused where r is not nil. What cannot be
-// refused in a PUBACK ends the connection: it is never dropped in silence.
+// refused in a PUBACK ends the connection, unless it is tolerated: nothing else is
+// dropped in silence.
 func (p *peer) acknowledge(pub mqtt.Publish, r *refusal) {
-	switch {
-	case r != nil && (p.version != mqtt.V5 || pub.QoS == 0):
-		p.refuse(*r)
-	case r != nil:
+	code, text := mqtt.Success, ""
+	if r != nil {
+		if (p.version != mqtt.V5 || pub.QoS == 0) && !r.tolerated {
+			p.refuse(*r)
+			return
+		}
 		p.s.metrics.refused(r.why)
 		p.log("Publication was refused", "reason", r.why, "code", r.reason.String(), "detail", r.detail)
-		p.puback(pub, r.reason, r.detail)
-	case pub.QoS == 1:
-		p.puback(pub, mqtt.Success, "")
+		code, text = r.reason, r.detail
+	}
+	if pub.QoS == 1 {
+		p.puback(pub, code, text)
 	}
 }
 

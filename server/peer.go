@@ -339,6 +339,9 @@ type refusal struct {
 	reference  string
 	servers    []wire.ServerHint
 	retryAfter time.Duration
+	// tolerated: a publication is refused, and its connection stays even where
+	// nothing can say so.
+	tolerated bool
 }
 
 func (r refusal) users() []mqtt.User {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -382,6 +383,7 @@ func (s *Server) patrol(ctx context.Context) error {
 
 func (s *Server) expire(v session.View[peer], now time.Time, tick session.Tick) {
 	s.metrics.expired.Inc()
+	bye := mqtt.Goodbye{Reason: mqtt.KeepAliveTimeout}
 	if !v.Class.Probe {
 		lastSeen := now.Add(-time.Duration(tick-v.LastBeat) * session.TickLength)
 		key := store.SessionKey{Namespace: v.Class.Namespace, Presence: v.Class.Presence, Client: v.Client}
@@ -389,11 +391,14 @@ func (s *Server) expire(v session.View[peer], now time.Time, tick session.Tick) 
 		s.recorder.Offline(key, v.Arrival, now, lastSeen)
 		if found, known := s.cfg.Presences.Lookup(v.Class.Namespace, v.Class.Presence); known && found.Kind == Clients {
 			s.ended.Add(1)
+			if found.MaxSkew > 0 {
+				bye.Text = fmt.Sprintf("no beat came that was signed within %v of the server's time: set the clock, if there were any", found.MaxSkew)
+			}
 		}
 	}
 	if v.Link != nil {
 		v.Link.logAbout(v.Client, "Client was silent too long")
-		v.Link.goodbye(mqtt.Goodbye{Reason: mqtt.KeepAliveTimeout})
+		v.Link.goodbye(bye)
 	}
 }
 

@@ -50,7 +50,12 @@ func (s *signature) check(pub *mqtt.Publish, now time.Time, maxSkew time.Duratio
 	case off > maxSkew.Milliseconds():
 		return skewed(off, "ahead of", maxSkew)
 	case off < -maxSkew.Milliseconds():
-		return skewed(-off, "behind", maxSkew)
+		// Whose clock it is, or whether the beat only waited on its way or for this
+		// process, nobody can tell: it renews nothing, and the lease decides.
+		r := skewed(-off, "behind", maxSkew)
+		r.detail += ", unless the beat waited for as long on its way or here"
+		r.tolerated = true
+		return r
 	case at <= s.last:
 		return &refusal{why: whyReplay, reason: mqtt.NotAuthorized, detail: "the time of a signature must be later than that of the last one"}
 	}
@@ -58,8 +63,10 @@ func (s *signature) check(pub *mqtt.Publish, now time.Time, maxSkew time.Duratio
 	return nil
 }
 
+// skewed is no matter of credentials: another server, or the same one later, may
+// take the client.
 func skewed(off int64, where string, maxSkew time.Duration) *refusal {
-	return &refusal{why: whySkew, reason: mqtt.NotAuthorized, detail: fmt.Sprintf(
+	return &refusal{why: whySkew, reason: mqtt.ImplementationSpecific, detail: fmt.Sprintf(
 		"the client's clock is %v %s the server's, where clients.signedBeats.maxSkew of the Presence allows %v: set the clock",
 		time.Duration(min(off, int64(maxShownSkew/time.Millisecond)))*time.Millisecond, where, maxSkew)}
 }
