@@ -23,6 +23,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/agent/report"
 	"github.com/rollcall-dev/rollcall/agent/sever"
+	"github.com/rollcall-dev/rollcall/agent/stall"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
@@ -85,6 +86,7 @@ type Sampler struct {
 	board    *report.Board
 	reporter *report.Reporter
 	enter    func(ctx context.Context, addresses []netip.Addr) (namespace, error)
+	stall    stall.Watch
 	looks    prometheus.Counter
 	servers  *prometheus.GaugeVec
 
@@ -119,7 +121,11 @@ func New(cfg Config) (*Sampler, error) {
 	for _, word := range words {
 		s.servers.WithLabelValues(string(word))
 	}
-	for _, c := range []prometheus.Collector{s.looks, s.servers} {
+	stalls := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "rollcall_kernel_stalls_total",
+		Help: "How often a look at a server of this node was not taken when it was due; what is said does not count for a while then.",
+	}, func() float64 { return float64(s.stall.Count()) })
+	for _, c := range []prometheus.Collector{s.looks, s.servers, stalls} {
 		if err := cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("sampler: %w", err)
 		}
@@ -203,9 +209,19 @@ func (s *Sampler) follow(ctx context.Context) error {
 
 func (s *Sampler) watch(t Target) *watch {
 	return &watch{
-		target: t, enter: s.enter, spared: s.cfg.Cluster.Observers, log: s.cfg.Logger, looks: s.looks.Inc,
+		target: t, enter: s.enter, spared: s.cfg.Cluster.Observers, log: s.cfg.Logger, looks: s.looks.Inc, woke: s.woke,
 		tell: func(o wire.Observation) { s.tell(t.Server, o) },
 	}
+}
+
+// woke says, before anything is looked at, whether what is said counts: not for a
+// while after this process was held up. As long as any server is watched it is
+// called often enough for that while to end.
+func (s *Sampler) woke(due, now time.Time) {
+	s.mu.Lock() // so that what is noticed last is said last
+	defer s.mu.Unlock()
+	s.stall.Check(due, now)
+	s.board.SetHealth(s.stall.Health(now))
 }
 
 func (s *Sampler) tell(server string, o wire.Observation) {

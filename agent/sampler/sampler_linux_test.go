@@ -271,7 +271,7 @@ func BenchmarkNode(b *testing.B) {
 			target: Target{Server: "shop/web", Port: 8080, Window: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.1")}},
 			enter:  func(ctx context.Context, a []netip.Addr) (namespace, error) { return sever.Enter(ctx, sub, a) },
 			spared: func() map[netip.Addr]bool { return nil }, tell: func(wire.Observation) {},
-			log: slog.New(slog.DiscardHandler), looks: func() {},
+			log: slog.New(slog.DiscardHandler), looks: func() {}, woke: func(time.Time, time.Time) {},
 		}
 		w.begin()
 		defer w.leave()

@@ -25,8 +25,9 @@ const (
 	// they may be read at once. uneasy is the time between two looks as long as something waits.
 	calm, doubt, uneasy = time.Second, 200 * time.Millisecond, 500 * time.Millisecond
 	// countFirst is how soon another look is taken after the first one, and each after
-	// that in twice the time, up to countLate.
-	countFirst, countLate = 2 * time.Second, 30 * time.Second
+	// that in twice the time, up to countLate; countSoon after all connections that
+	// glances take in have ended, since from then on they see none.
+	countFirst, countSoon, countLate = 2 * time.Second, 5 * time.Second, 30 * time.Second
 	// glanced is how many connections a glance takes in.
 	glanced = 8
 	// enterAgain is how soon a namespace that was not found, or in which nothing
@@ -55,6 +56,8 @@ type watch struct {
 	tell   func(wire.Observation)
 	log    *slog.Logger
 	looks  func() // counts one
+	// woke is told of each awakening, when it was due and when it was.
+	woke func(due, now time.Time)
 
 	ns        namespace // nil: not entered
 	enteredAt time.Time
@@ -76,20 +79,25 @@ type watch struct {
 func (w *watch) run(ctx context.Context) {
 	w.begin()
 	defer w.leave()
-	timer := time.NewTimer(rand.N(calm)) // servers are not looked at all at once
+	wait := rand.N(calm) // servers are not looked at all at once
+	due := time.Now().Add(wait)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-timer.C:
-			wait := w.look(ctx, now)
-			if wait == 0 {
-				<-ctx.Done()
-				return
-			}
-			timer.Reset(wait - wait/10 + rand.N(wait/5))
+		case <-timer.C: // what it brings is when it was due
 		}
+		now := time.Now()
+		w.woke(due, now)
+		if wait = w.look(ctx, now); wait == 0 {
+			<-ctx.Done()
+			return
+		}
+		wait += rand.N(wait/5) - wait/10
+		due = time.Now().Add(wait)
+		timer.Reset(wait)
 	}
 }
 
@@ -102,9 +110,13 @@ func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
 		return 0
 	}
 	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) {
+		had := len(w.glance.chosen)
 		wait, err := w.glance.take(ctx, w.ns, w.target.Port)
 		if err != nil {
 			return w.failed(ctx, err, now)
+		}
+		if soon := now.Add(countSoon); had > 0 && len(w.glance.chosen) == 0 && soon.Before(w.countAt) {
+			w.countAt = soon
 		}
 		if wait > 0 {
 			return wait

@@ -81,7 +81,7 @@ func newWatch(p *played) (w *watch, told *[]wire.Observation) {
 		},
 		spared: func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.9.9"): true} },
 		tell:   func(o wire.Observation) { *told = append(*told, o) },
-		log:    slog.New(slog.DiscardHandler), looks: func() {},
+		log:    slog.New(slog.DiscardHandler), looks: func() {}, woke: func(time.Time, time.Time) {},
 	}
 	w.begin()
 	return w, told
@@ -312,6 +312,35 @@ func TestAGlanceTakesInWhomItIsWorth(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[4 18 16 14 12 10 8 6]" {
 		t.Errorf("chosen are %v", got)
+	}
+}
+
+// Who has nothing left to glance at would see nothing for as long as all is counted seldom.
+func TestWhenAllThatAGlanceTakesInHaveEndedOthersAreChosenSoon(t *testing.T) {
+	p := &played{queue: sockets.Queue{Limit: 8}, clients: []string{"10.0.0.7:1", "10.0.0.8:1"}}
+	w, _ := newWatch(p)
+	now := time.Unix(1, 0)
+	play := func(d time.Duration) {
+		for end := now.Add(d); now.Before(end); {
+			p.received, p.read = p.received+1, p.read+1
+			now = now.Add(w.look(t.Context(), now))
+		}
+	}
+	play(10 * time.Minute)
+	for w.countAt.Sub(now) < countLate-5*time.Second { // right after they were counted
+		play(calm)
+	}
+	before := p.walks()
+	p.clients = []string{"10.0.0.7:2", "10.0.0.8:2"}
+	play(countSoon + 2*calm)
+	if n := p.walks() - before; n != 1 || len(w.glance.chosen) != 2 {
+		t.Errorf("all are looked at %d times, and %d are glanced at", n, len(w.glance.chosen))
+	}
+	p.clients = nil
+	before = p.walks()
+	play(countLate)
+	if n := p.walks() - before; n > 2 {
+		t.Errorf("where nobody comes any more all are looked at %d times in %v", n, countLate)
 	}
 }
 
