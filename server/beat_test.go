@@ -218,7 +218,7 @@ func TestTheIntervalsBoundsFollowThePlace(t *testing.T) {
 
 func TestReportsBecomeAdviceInTheServersRecord(t *testing.T) {
 	a := start(t, storetest.Etcd(t), "a")
-	for i := range 2 {
+	for i := range 24 { // some may count as one
 		c := must(t, a.addr(), id(fmt.Sprintf("c%d", i)), user("im/roaming"), says(wire.PropNetwork, "cell"))
 		if code := c.publish(t, wire.TopicBeat, `{"outcomes":[{"interval":60000,"answered":120},{"interval":300000,"answered":110,"lost":10}]}`); code != 0 {
 			t.Errorf("a report: %#x", code)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 // survived, or did not.
 type outcomes struct {
 	counter *prometheus.CounterVec
+	// seed tells clients apart: nobody can choose an id that counts beside another's.
+	seed maphash.Seed
 
 	mu  sync.Mutex
 	all map[network]*tallied
@@ -39,7 +42,7 @@ type tallied struct {
 }
 
 func newOutcomes(reg prometheus.Registerer) *outcomes {
-	o := &outcomes{all: map[network]*tallied{}, counter: prometheus.NewCounterVec(prometheus.CounterOpts{
+	o := &outcomes{all: map[network]*tallied{}, seed: maphash.MakeSeed(), counter: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rollcall_server_reported_silences_total",
 		Help: "Silences of their connections that clients reported, by Presence and kind of network: answered, or lost after it.",
 	}, []string{"presence", "network", "outcome"})}
@@ -50,7 +53,8 @@ func newOutcomes(reg prometheus.Registerer) *outcomes {
 }
 
 // add takes what a client reported.
-func (o *outcomes) add(at network, reported []wire.Outcomes) {
+func (o *outcomes) add(at network, client string, reported []wire.Outcomes) {
+	who := maphash.String(o.seed, client)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := o.all[at]
@@ -67,7 +71,7 @@ func (o *outcomes) add(at network, reported []wire.Outcomes) {
 		answered.Add(float64(r.Answered))
 		lost.Add(float64(r.Lost))
 		if t != nil {
-			t.Add(time.Duration(r.Interval)*time.Millisecond, r.Answered, r.Lost)
+			t.Add(who, time.Duration(r.Interval)*time.Millisecond, r.Answered, r.Lost)
 		}
 	}
 	if t == nil {

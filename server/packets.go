@@ -216,8 +216,8 @@ func (p *peer) outcomes(rules *Presence, all []wire.Outcomes, now session.Tick) 
 	}
 	x.reported = now
 	if p.presence.Kind == Clients && !p.probe {
-		class, _ := p.session.Key()
-		p.s.outcomes.add(network{class.Name(), rules.network}, all)
+		class, client := p.session.Key()
+		p.s.outcomes.add(network{class.Name(), rules.network}, client, all)
 	}
 	return nil
 }

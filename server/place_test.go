@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -53,19 +54,25 @@ func TestReportsAreAdvisedAndBounded(t *testing.T) {
 	if o.says() != nil {
 		t.Error("it advises without a report")
 	}
-	for range 2 {
-		o.add(network{"im/phone", "cell"}, []wire.Outcomes{{Interval: 300_000, Answered: 120}, {Interval: 600_000, Answered: 100, Lost: 20}})
+	for range 10 { // one client, however often
+		o.add(network{"im/phone", "cell"}, "c", []wire.Outcomes{{Interval: 60_000, Answered: 156, Lost: 100}})
+	}
+	if said := o.says(); said != nil {
+		t.Errorf("one client has advised %v", said)
+	}
+	for i := range 40 { // some may count as one
+		o.add(network{"im/phone", "cell"}, fmt.Sprint("c", i), []wire.Outcomes{{Interval: 300_000, Answered: 30}, {Interval: 600_000, Answered: 20, Lost: 5}})
 	}
 	said := o.says()
 	if len(said) != 1 || said["im/phone"]["cell"] != 300_000 {
 		t.Errorf("advised %v", said)
 	}
-	o.add(network{"im/phone", "cell"}, []wire.Outcomes{{Interval: 300_000, Answered: 1}})
+	o.add(network{"im/phone", "cell"}, "c", []wire.Outcomes{{Interval: 300_000, Answered: 1}})
 	if now := o.says(); len(now) != 1 || &now == &said || now["im/phone"]["cell"] != 300_000 {
 		t.Errorf("advised %v", now)
 	}
 	for i := range 2 * maxNetworks {
-		o.add(network{"im/p" + string(rune('a'+i%26)) + string(rune('a'+i/26)), "wifi"}, []wire.Outcomes{{Interval: 60_000, Answered: 256}})
+		o.add(network{"im/p" + string(rune('a'+i%26)) + string(rune('a'+i/26)), "wifi"}, "c", []wire.Outcomes{{Interval: 60_000, Answered: 256}})
 	}
 	if len(o.all) != maxNetworks {
 		t.Errorf("%d networks are kept, want %d", len(o.all), maxNetworks)

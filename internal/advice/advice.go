@@ -13,25 +13,44 @@ var steps = [...]time.Duration{
 }
 
 const (
-	// enough is how many silences must have been reported at a step before it
-	// counts: of 200, one in a hundred lost is two.
+	// shares are as many as clients are told apart of: those that fall into one share
+	// count as one.
+	shares = 64
+	// weight is how many silences one share counts for at a step, at most. Beyond,
+	// both of its counts shrink, so that what was long ago weighs less and less.
+	weight = 32
+	// enough is how many silences the other clients (see others) must have
+	// reported at a step before it counts: of 200, one in a hundred lost is two. It
+	// takes eight clients.
 	enough = 200
-	// remembered is how many are kept of a step, at most. Beyond, both counts are
-	// halved, so that what was long ago weighs less and less.
-	remembered = 4096
 	// A step is good where at most 1 in raise was lost; one that was good stays so
 	// while at most 1 in keep was, so that chance does not change the advice.
 	raise, keep = 100, 50
 )
 
-// Tally is what was reported of one network. The zero Tally is empty.
+// Tally is what was reported of one network, in 9 KiB. The zero Tally is empty.
 type Tally struct {
-	counts [len(steps)]count
+	steps [len(steps)][shares]count
 }
 
-type count struct{ survived, lost int }
+// count is not in whole numbers: the rare loss must shrink like the rest.
+type count struct{ survived, lost float32 }
 
-func (c count) total() int { return c.survived + c.lost }
+func (c count) total() float32 { return c.survived + c.lost }
+
+// others is what all but one share have reported of a step: the one that lost most is
+// left out, or else the one that reported most, so that no client decides alone.
+func others(step *[shares]count) count {
+	var sum, worst count
+	for _, c := range step {
+		sum.survived += c.survived
+		sum.lost += c.lost
+		if c.lost > worst.lost || c.lost == worst.lost && c.survived > worst.survived {
+			worst = c
+		}
+	}
+	return count{sum.survived - worst.survived, sum.lost - worst.lost}
+}
 
 // Step is the longest step that is no longer than a silence; 0: there is none.
 func Step(silence time.Duration) time.Duration {
@@ -43,9 +62,10 @@ func Step(silence time.Duration) time.Duration {
 	return 0
 }
 
-// Add counts silences of about a length: those that a connection survived, and those
-// after which it was lost. Shorter ones than the shortest step are not counted.
-func (t *Tally) Add(silence time.Duration, survived, lost int) {
+// Add counts what a client, told apart by a hash, reports of silences of about a
+// length: those that its connection survived, and those after which it was lost.
+// Shorter ones than the shortest step are not counted.
+func (t *Tally) Add(client uint64, silence time.Duration, survived, lost int) {
 	at := -1
 	for i, s := range steps {
 		if silence >= s {
@@ -55,12 +75,12 @@ func (t *Tally) Add(silence time.Duration, survived, lost int) {
 	if at < 0 || survived < 0 || lost < 0 {
 		return
 	}
-	c := &t.counts[at]
-	c.survived += survived
-	c.lost += lost
-	for c.total() > remembered {
-		c.survived /= 2
-		c.lost /= 2
+	c := &t.steps[at][client%shares]
+	c.survived += float32(survived)
+	c.lost += float32(lost)
+	if total := c.total(); total > weight {
+		c.survived *= weight / total
+		c.lost *= weight / total
 	}
 }
 
@@ -73,11 +93,11 @@ func (t *Tally) Add(silence time.Duration, survived, lost int) {
 func (t *Tally) Max(last time.Duration) time.Duration {
 	best := time.Duration(0)
 	for i, s := range steps {
-		c := t.counts[i]
+		c := others(&t.steps[i])
 		if c.total() < enough {
 			continue
 		}
-		limit := raise
+		limit := float32(raise)
 		if s <= last {
 			limit = keep
 		}

@@ -7,6 +7,20 @@ import (
 	"pgregory.net/rapid"
 )
 
+// crowd is how many clients of a tally there are, where it does not matter.
+const crowd = 50
+
+// spread reports silences of a crowd, one after the other, the lost ones first.
+func spread(t *Tally, silence time.Duration, survived, lost int) {
+	for i := range survived + lost {
+		if i < lost {
+			t.Add(uint64(i%crowd), silence, 0, 1)
+		} else {
+			t.Add(uint64(i%crowd), silence, 1, 0)
+		}
+	}
+}
+
 func TestTheLongestIntervalThatNearlyAllSurviveIsAdvised(t *testing.T) {
 	type report struct {
 		silence        time.Duration
@@ -19,9 +33,10 @@ func TestTheLongestIntervalThatNearlyAllSurviveIsAdvised(t *testing.T) {
 		want    time.Duration
 	}{
 		{name: "nothing is known of a network that nobody reports"},
-		{name: "too few reports say nothing", reports: []report{{5 * time.Minute, 199, 0}}},
+		{name: "too few reports of all but one say nothing", reports: []report{{5 * time.Minute, 204, 0}}},
+		{name: "one more is enough", reports: []report{{5 * time.Minute, 205, 0}}, want: 5 * time.Minute},
 		{name: "shorter silences than are told apart say nothing", reports: []report{{10 * time.Second, 5000, 0}}},
-		{name: "what nearly all survive is advised", reports: []report{{5 * time.Minute, 198, 2}}, want: 5 * time.Minute},
+		{name: "what nearly all survive is advised", reports: []report{{5 * time.Minute, 217, 3}}, want: 5 * time.Minute},
 		{name: "the longest counts", reports: []report{{time.Minute, 500, 0}, {5 * time.Minute, 500, 1}, {10 * time.Minute, 400, 100}}, want: 5 * time.Minute},
 		{name: "a silence between two steps speaks for the shorter", reports: []report{{290 * time.Second, 500, 0}}, want: 270 * time.Second},
 		{name: "where only too long ones are known, the step before them", reports: []report{{5 * time.Minute, 300, 100}}, want: 270 * time.Second},
@@ -34,7 +49,7 @@ func TestTheLongestIntervalThatNearlyAllSurviveIsAdvised(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var tally Tally
 			for _, r := range c.reports {
-				tally.Add(r.silence, r.survived, r.lost)
+				spread(&tally, r.silence, r.survived, r.lost)
 			}
 			if got := tally.Max(c.last); got != c.want {
 				t.Errorf("advised %v, want %v", got, c.want)
@@ -45,9 +60,10 @@ func TestTheLongestIntervalThatNearlyAllSurviveIsAdvised(t *testing.T) {
 
 func TestANetworkThatHasChangedIsFollowed(t *testing.T) {
 	var tally Tally
-	tally.Add(10*time.Minute, 1_000_000, 0)
-	for range 100 {
-		tally.Add(10*time.Minute, 0, 10)
+	for client := range uint64(crowd) {
+		tally.Add(client, 10*time.Minute, 1_000_000, 0)
+		tally.Add(client, 10*time.Minute, 0, 10)
+		tally.Add(client, 10*time.Minute, 0, 10)
 	}
 	if got := tally.Max(10 * time.Minute); got != 8*time.Minute {
 		t.Errorf("advised %v after 1,000 losses", got)
@@ -69,9 +85,9 @@ func TestTheAdviceIsWithinTheNetworksLimit(t *testing.T) {
 			} else {
 				want = s
 			}
-			whole.Add(s, survived, lost)
+			spread(&whole, s, survived, lost)
 			if rapid.Bool().Draw(t, s.String()) {
-				some.Add(s, survived, lost)
+				spread(&some, s, survived, lost)
 				if lost > 0 && bad == 0 {
 					bad = s
 				}
@@ -83,10 +99,83 @@ func TestTheAdviceIsWithinTheNetworksLimit(t *testing.T) {
 		if got := some.Max(0); bad > steps[0] && got >= bad {
 			t.Errorf("advised %v where %v is known to be too long", got, bad)
 		}
-		for _, c := range some.counts {
-			if c.total() > remembered {
-				t.Errorf("%d are remembered", c.total())
+	})
+}
+
+// Whatever one client reports, and however often: alone it is not heard, and what
+// a crowd agrees on stays.
+func TestNoClientDecidesAlone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := time.Duration(rapid.IntRange(31, 10*3600).Draw(t, "limit")) * time.Second
+		one := rapid.Uint64().Draw(t, "client")
+		amount := rapid.OneOf(rapid.IntRange(0, 256), rapid.Just(1_000_000))
+		var alone, honest, both Tally
+		lie := func() {
+			for range rapid.IntRange(0, 20).Draw(t, "reports") {
+				silence := rapid.SampledFrom(steps[:]).Draw(t, "silence")
+				survived, lost := amount.Draw(t, "survived"), amount.Draw(t, "lost")
+				alone.Add(one, silence, survived, lost)
+				both.Add(one, silence, survived, lost)
+			}
+		}
+		lie()
+		for client := range uint64(20) {
+			for _, s := range steps {
+				survived, lost := 20, 0
+				if s >= limit {
+					survived, lost = 0, 20
+				}
+				honest.Add(client, s, survived, lost)
+				both.Add(client, s, survived, lost)
+			}
+		}
+		want := honest.Max(0)
+		for range 3 {
+			lie()
+			if got := alone.Max(0); got != 0 {
+				t.Errorf("one client alone has %v advised", got)
+			}
+			for _, last := range []time.Duration{0, want, steps[0], steps[len(steps)-1]} {
+				if got := both.Max(last); got != want {
+					t.Errorf("advised %v instead of %v, after %v", got, want, last)
+				}
+			}
+		}
+		for _, step := range both.steps {
+			for _, c := range step {
+				if c.total() > weight+0.01 {
+					t.Errorf("%v of one client are remembered", c.total())
+				}
 			}
 		}
 	})
+}
+
+func TestSevenClientsAreTooFew(t *testing.T) {
+	var tally Tally
+	for client := range uint64(8) {
+		if got := tally.Max(0); got != 0 {
+			t.Errorf("advised %v from %d clients", got, client)
+		}
+		tally.Add(client, 5*time.Minute, 1000, 0)
+	}
+	if got := tally.Max(0); got != 5*time.Minute {
+		t.Errorf("advised %v from eight clients", got)
+	}
+}
+
+// Old reports shrink by as much, whether they tell of a loss or not: of one lost in
+// fifty, too many stay lost.
+func TestWhatShrinksKeepsItsShare(t *testing.T) {
+	var tally Tally
+	for i := range 200 * crowd {
+		lost := 0
+		if i/crowd%50 == i%50 {
+			lost = 1
+		}
+		tally.Add(uint64(i%crowd), 5*time.Minute, 1-lost, lost)
+	}
+	if got := tally.Max(0); got != 270*time.Second {
+		t.Errorf("advised %v where 1 in 50 is lost", got)
+	}
 }
