@@ -12,7 +12,8 @@ func Recall(fo *v1alpha1.Failover, f Facts) Memory {
 	own := f.directs(fo)
 	if m.Incarnation == "" {
 		m.Incarnation = f.Server.Record.Incarnation
-		if own {
+		// What stands before it has begun may have been left by another of its name.
+		if own && (Begun(fo) || !f.Server.Known) {
 			m.Incarnation = f.Directive.Incarnation
 		}
 	}

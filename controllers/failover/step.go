@@ -53,7 +53,7 @@ type Facts struct {
 	Plan Plan
 	// Sever is what the severer on the server's node may be asked.
 	Sever Severing
-	// Choice of receivers, for a Failover that has no directive yet.
+	// Choice of receivers, for a Failover that has not begun, or whose directive is gone.
 	Choice Choice
 }
 
@@ -157,13 +157,14 @@ func Advance(fo *v1alpha1.Failover, m Memory, f Facts) Step {
 	switch {
 	case Begun(fo):
 		return s.move(fo, f)
-	case f.directs(fo):
+	case f.directs(fo) && f.Directive.Incarnation == s.Memory.Incarnation:
 		return s.adopt(fo, f)
 	}
 	return s.begin(fo, f)
 }
 
-// directs tells whether the directive that stands is of this Failover.
+// directs tells whether the directive that stands is of this Failover, by its name:
+// it may be of an earlier one that was called the same.
 func (f Facts) directs(fo *v1alpha1.Failover) bool {
 	return f.Directive != nil && f.Directive.Failover == fo.Namespace+"/"+fo.Name
 }

@@ -59,13 +59,18 @@ func TestSteps(t *testing.T) {
 			outcome: v1alpha1.ReasonNoHeadroom, pending: 100},
 		{name: "what an earlier leader directed, and could not say any more, goes on", fresh: true,
 			change: func(f *Facts, _ *Memory) {
-				f.Directive, f.Choice = &store.Directive{Failover: "im/fo", Rate: 400}, Choice{}
+				f.Directive, f.Choice = &store.Directive{Failover: "im/fo", Incarnation: "now", Rate: 400}, Choice{}
 				taken(f, store.Takeovers{Late: 20})
 			},
 			outcome: v1alpha1.ReasonMoving, moved: 20, pending: 80, firsts: true},
+		{name: "what was directed under its name to an earlier process is directed anew", fresh: true,
+			change: func(f *Facts, _ *Memory) {
+				f.Directive = &store.Directive{Failover: "im/fo", Incarnation: "before", Rate: 400}
+			},
+			outcome: v1alpha1.ReasonMoving, put: true, pending: 100},
 		{name: "and is withdrawn where it is forbidden", fresh: true,
 			change: func(f *Facts, _ *Memory) {
-				f.Directive, f.Choice, f.Forbidden = &store.Directive{Failover: "im/fo"}, Choice{}, "Paused."
+				f.Directive, f.Choice, f.Forbidden = &store.Directive{Failover: "im/fo", Incarnation: "now"}, Choice{}, "Paused."
 			},
 			outcome: v1alpha1.ReasonCancelled, withdrawn: true},
 		{name: "a server that was restarted and is well is left alone", fresh: true,
@@ -235,9 +240,9 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 				Status: v1alpha1.FailoverStatus{Moved: 90, Pending: 8, Lost: 2, Conditions: []metav1.Condition{begun}},
 			},
 			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start, Lost: 2, Ended: -1}},
-		{"a person's that nobody has begun, from what is now",
+		{"a person's that nobody has begun, whatever was directed under its name to an earlier process",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain}},
-			Memory{Incarnation: "now", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1, Ended: -1}},
+			Memory{Incarnation: "later", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.fo.Namespace, c.fo.Name = "im", "fo"

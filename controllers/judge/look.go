@@ -69,7 +69,8 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 			f.Forbidden = "Failover " + older + " is moving the clients of this server already."
 		}
 	}
-	if f.Forbidden == "" && (f.Directive == nil || f.Directive.Failover != fo.Namespace+"/"+fo.Name) {
+	// A directive that stands before it has begun may be left from one of its name.
+	if f.Forbidden == "" && (f.Directive == nil || f.Directive.Failover != fo.Namespace+"/"+fo.Name || !failover.Begun(fo)) {
 		f.Choice = j.choose(pop, fo)
 	}
 	return f, nil
