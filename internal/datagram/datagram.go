@@ -59,12 +59,15 @@ const (
 	// Gone answers for a session that there is no more. Its Time and Interval are
 	// zero: whatever is asked again is answered with the same bytes.
 	Gone
+	// Skewed answers a question whose time was too far from the server's: it does not
+	// count. Its Time is the server's, by which the client may ask again.
+	Skewed
 )
 
 // Question tells whether a datagram of this kind comes from a client.
 func (k Kind) Question() bool { return k == Beat || k == Leave }
 
-func (k Kind) known() bool { return k >= Beat && k <= Gone }
+func (k Kind) known() bool { return k >= Beat && k <= Skewed }
 
 // Session names a session of one server process.
 type Session struct {
@@ -188,6 +191,13 @@ func (b *box) address(s Session) {
 func (b *box) number(m Message) {
 	b.nonce[16] = byte(m.Kind)
 	binary.BigEndian.PutUint32(b.nonce[20:], m.Counter)
+}
+
+// Peek is what a question says in the clear, which anybody may have written; false:
+// it has not the form of one.
+func Peek(b []byte) (of Session, counter uint32, ok bool) {
+	m, err := header(b)
+	return m.Session, m.Counter, err == nil && m.Kind.Question()
 }
 
 func header(b []byte) (Message, error) {

@@ -37,18 +37,24 @@ func TestWhatOneSealsTheOtherOpens(t *testing.T) {
 		{Kind: Leave, Session: phone, Counter: 2},
 	} {
 		c.Seal(b[:], m)
+		if of, counter, ok := Peek(b[:]); !ok || of != m.Session || counter != m.Counter {
+			t.Errorf("in the clear it says %v, %d, want %+v", of, counter, m)
+		}
 		if got, err := s.Open(b[:]); err != nil || got != m {
 			t.Errorf("the server reads %+v (%v), want %+v", got, err, m)
 		}
 		if _, err := c.Open(b[:]); !errors.Is(err, ErrMalformed) {
 			t.Errorf("the client takes its own question for an answer: %v", err)
 		}
-		for _, k := range []Kind{OK, Draining, Gone} {
+		for _, k := range []Kind{OK, Draining, Gone, Skewed} {
 			m := m
 			m.Kind = k
 			s.Seal(b[:], m)
 			if got, err := c.Open(b[:]); err != nil || got != m {
 				t.Errorf("the client reads %+v (%v), want %+v", got, err, m)
+			}
+			if _, _, ok := Peek(b[:]); ok {
+				t.Error("an answer looks like a question")
 			}
 			if _, err := s.Open(b[:]); !errors.Is(err, ErrMalformed) {
 				t.Errorf("the server takes an answer for a question: %v", err)
