@@ -131,7 +131,7 @@ func (l *line) heard(m datagram.Message) (r reply) {
 		}
 		l.sent = l.sent[1:]
 	}
-	if m.Kind != datagram.Gone && m.Time > l.told {
+	if m.Kind != datagram.Gone && (m.Time > l.told || m.Kind == datagram.Skewed && !r.at.IsZero()) {
 		l.told, l.at = m.Time, l.now()
 	}
 	return r
@@ -174,6 +174,10 @@ func (l *line) leave(within time.Duration) error {
 				break
 			}
 			m, err := l.answers.Open(b[:n])
+			if err == nil && m.Kind == datagram.Skewed {
+				l.heard(m)
+				break // it is said again, by the server's clock
+			}
 			if err == nil && (m.Kind == datagram.Gone || m.Kind == datagram.OK && m.Counter >= first) {
 				return nil
 			}
@@ -209,6 +213,9 @@ func (l *loop) replied(s *session, r reply) {
 		return
 	case k == datagram.Gone:
 		return // the connection will say so
+	case k == datagram.Skewed: // a clock stood still, of either; now we know the server's
+		s.line.ask(datagram.Beat, r.at)
+		return
 	case !s.line.works:
 		s.line.works = true
 		l.settleBy(s)
