@@ -96,6 +96,9 @@ func (d *door) enter(remote net.Addr) (*guest, error) {
 }
 
 func (d *door) admit(from netip.AddrPort) (*guest, error) {
+	if !from.IsValid() { // it was reset before anybody could ask whose it is
+		return nil, errTurnedAway
+	}
 	g := &guest{d: d, expects: len(d.Proxied) > 0}
 	if g.expects && !slices.ContainsFunc(d.Proxied, func(p netip.Prefix) bool { return p.Contains(from.Addr()) }) {
 		d.s.turnedAway(whyUntrusted, from.String())
