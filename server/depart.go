@@ -49,7 +49,11 @@ func (s *Server) depart(ctx context.Context) {
 			return
 		}
 		d.follow(now, &store.Directive{Failover: "end", Drain: true, Rate: rate, Targets: targets})
-		s.tell(d.next(now, s.movable))
+		moves := d.next(now, s.movable)
+		for i := range moves {
+			moves[i].by = departing
+		}
+		s.tell(moves)
 	}
 }
 
@@ -67,7 +71,7 @@ func (s *Server) others() []store.Target {
 func (s *Server) connected() int {
 	n := 0
 	s.table.Each(func(v session.View[peer]) bool {
-		if canBeTold(v) || v.Link == nil && v.Datagrams && !v.Heard {
+		if s.canBeTold(v) || v.Link == nil && v.ByDatagram && !v.Heard {
 			n++
 		}
 		return true
@@ -77,11 +81,17 @@ func (s *Server) connected() int {
 
 // canBeTold tells whether a client has a connection, and is not on its way yet, or
 // beats by datagrams, and is not to hear so yet.
-func canBeTold(v session.View[peer]) bool {
+func (s *Server) canBeTold(v session.View[peer]) bool {
 	if v.Link == nil {
-		return v.Datagrams && !v.Told
+		return v.ByDatagram && !s.stands(v.Told)
 	}
 	return !v.Class.Probe && !v.Link.leaving.Load()
+}
+
+// stands tells whether a client that was told by that number to go elsewhere still
+// shall; 0: it was not told.
+func (s *Server) stands(by uint16) bool {
+	return by != 0 && (by == departing && s.leaving.Load() || uint32(by) == s.drain.standing.Load())
 }
 
 // ends is what a newcomer is told while the server is about to end.

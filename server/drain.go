@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/mqtt"
@@ -18,6 +19,10 @@ const (
 	moveEvery = 50 * time.Millisecond
 	// searchEvery is how often a drain looks for clients that it has missed.
 	searchEvery = time.Second
+	// maxNumber is the highest number of a directive; departing is that of the server's
+	// own end.
+	maxNumber = 1<<16 - 2
+	departing = maxNumber + 1
 )
 
 // drain follows the directive for this incarnation of the server.
@@ -27,6 +32,12 @@ type drain struct {
 	// of an earlier one is no leader any more.
 	term    int64
 	current *store.Directive
+	// number is the last one's among all that this server has followed, from 1 to
+	// maxNumber and round again: who beats by datagrams is told by it.
+	number uint16
+	// standing is the number of the one that moves clients away from here now; 0: none.
+	// It changes under mu.
+	standing atomic.Uint32
 	pace    pace
 	choice  choice
 	told    int
@@ -48,6 +59,7 @@ func (d *drain) follow(now time.Time, directive *store.Directive) {
 	switch {
 	case directive == nil:
 		d.current, d.left, d.away = nil, nil, nil
+		d.standing.Store(0)
 		return
 	case directive.Term < d.term:
 		return
@@ -57,10 +69,16 @@ func (d *drain) follow(now time.Time, directive *store.Directive) {
 		d.pace = pace{credit: float64(directive.FirstWave), at: now}
 		d.told, d.done, d.left, d.searched = 0, false, nil, time.Time{}
 		d.choice = choice{}
+		d.number = d.number%maxNumber + 1
 	} else if directive.Drain != d.current.Drain || directive.Count > d.current.Count {
 		d.done = false
 	}
 	d.current = directive
+	if directive.Refuse {
+		d.standing.Store(0)
+	} else {
+		d.standing.Store(uint32(d.number))
+	}
 	if !directive.Drain {
 		d.away = nil
 	}
@@ -101,11 +119,13 @@ func (d *drain) shedding() time.Duration {
 	return after + rand.N(after)
 }
 
-// stands tells whether clients are moved away from here.
-func (d *drain) stands() bool {
+// heard: a client was told by its answer that it shall go elsewhere.
+func (d *drain) heard(now time.Time, key store.SessionKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.current != nil && !d.current.Refuse
+	if d.current != nil && d.current.Drain {
+		d.note(now, key)
+	}
 }
 
 // progress is what the server's record says of it.
@@ -123,6 +143,7 @@ type move struct {
 	candidate
 	target  store.Target
 	targets []store.Target
+	by      uint16 // the directive's number
 }
 
 // candidate is a client that may be told to go.
@@ -166,10 +187,10 @@ func (d *drain) next(now time.Time, search func(everyone bool) []candidate) []mo
 		if c.peer != nil && c.peer.leaving.Load() || d.alone(now, c) {
 			continue
 		}
-		if d.current.Drain {
+		if d.current.Drain && c.peer != nil { // without a connection it has yet to hear of it
 			d.note(now, c.key())
 		}
-		moves = append(moves, move{c, d.choice.next(d.current.Targets), d.current.Targets})
+		moves = append(moves, move{c, d.choice.next(d.current.Targets), d.current.Targets, d.number})
 	}
 	d.told += len(moves)
 	d.pace.credit -= float64(len(moves))
@@ -280,7 +301,7 @@ func (s *Server) move(ctx context.Context) error {
 func (s *Server) tell(moves []move) {
 	for _, m := range moves {
 		if m.peer == nil {
-			if s.table.Tell(m.class, m.client, m.arrival, true) {
+			if s.table.Tell(m.class, m.client, m.arrival, m.by) {
 				s.metrics.told.Inc()
 			}
 			continue
@@ -314,7 +335,7 @@ func (s *Server) refuges(m move) []wire.ServerHint {
 func (s *Server) movable(everyone bool) []candidate {
 	var l []candidate
 	s.table.Each(func(v session.View[peer]) bool {
-		if canBeTold(v) && (everyone || v.Link == nil || v.Link.presence.Kind == Clients) {
+		if s.canBeTold(v) && (everyone || v.Link == nil || v.Link.presence.Kind == Clients) {
 			l = append(l, candidate{v.Link, v.Class, v.Client, v.Arrival})
 		}
 		return true

@@ -101,6 +101,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	}, []string{"answer"})
 	m.datagrams = map[datagram.Kind]prometheus.Counter{
 		datagram.OK: answers.WithLabelValues("ok"), datagram.Draining: answers.WithLabelValues("draining"), datagram.Gone: answers.WithLabelValues("gone"),
+		datagram.Skewed: answers.WithLabelValues("skewed"),
 	}
 	for _, w := range slices.Concat(whys, datagramWhys) {
 		m.refusals.WithLabelValues(string(w))

@@ -67,6 +67,30 @@ func TestWhoCannotGoElsewhereIsLetInAgainAndLeftAlone(t *testing.T) {
 	}
 }
 
+func TestWhoHearsLateThatItShallGoIsNotLetInAtOnce(t *testing.T) {
+	c := candidate{class: session.NewTable[peer]().Class("im", "phone", false), client: "c"} // it beats by datagram
+	d := &drain{wake: make(chan struct{}, 1)}
+	now := time.Unix(1000, 0)
+	d.follow(now, &store.Directive{Failover: "im/f", Drain: true, Rate: 100, FirstWave: 10, Targets: []store.Target{{Server: "b", Weight: 1}}})
+	if n := len(d.next(now, func(bool) []candidate { return []candidate{c} })); n != 1 {
+		t.Fatalf("%d are to be told", n)
+	}
+	now = now.Add(30 * time.Second) // with its next beat
+	d.heard(now, c.key())
+	for _, step := range []struct {
+		after time.Duration
+		in    bool
+	}{{time.Second, false}, {2100 * time.Millisecond, true}} {
+		if got := d.stranded(now.Add(step.after), c.key(), 2*time.Second); got != step.in {
+			t.Errorf("%v after it has heard: let in %v", step.after, got)
+		}
+	}
+	d.follow(now, &store.Directive{Failover: "im/g", Count: 1})
+	if d.heard(now, c.key()); len(d.away) != 0 {
+		t.Error("who is moved while others stay is remembered")
+	}
+}
+
 func TestADrainsMemoryIsBounded(t *testing.T) {
 	d := &drain{wake: make(chan struct{}, 1)}
 	now := time.Unix(1000, 0)

@@ -18,14 +18,15 @@ import (
 	"github.com/rollcall-dev/rollcall/server/session"
 )
 
-// maxSkew is how far from now the time in a datagram may be, either way. A client
-// reckons it from what the server told last, so it drifts by less.
-const maxSkew = 30 * time.Second
+// datagramSkew is how far from now the time in a datagram may be, either way. A client
+// reckons it from what the server told last, so it drifts by less; unless a clock stood
+// still, of either.
+const datagramSkew = 30 * time.Second
 
-// Why datagrams were refused: none of these is answered.
+// Why datagrams were refused: none of these is answered, but for skew.
 const (
 	whyDatagram         why = "datagram"          // it has not the form of one
-	whyDatagramFlood    why = "datagram-flood"    // too many from there did not open: not looked at
+	whyDatagramFlood    why = "datagram-flood"    // too many from there did not open, and it names no session: not opened
 	whyDatagramForged   why = "datagram-forged"   // sealed with another key, or an earlier process's
 	whyDatagramReplayed why = "datagram-replayed" // its number was used
 	whyDatagramSkew     why = "datagram-skew"     // its time is not now
@@ -106,11 +107,11 @@ func (s *Server) AddrUDP() net.Addr {
 }
 
 // mayDatagram tells whether a client that connects may beat by datagrams: it asks
-// to, and what it is told nobody else can read.
+// to, what it is told nobody else can read, and its Presence takes beats of that age.
 func (p *peer) mayDatagram(c mqtt.Connect) bool {
 	l, ok := p.link.(interface{ secure() bool })
 	return p.s.udp != nil && ok && l.secure() && !p.probe && p.presence.Kind == Clients && p.version == mqtt.V5 &&
-		property(c.User, wire.PropUDP) == "1"
+		(p.presence.MaxSkew == 0 || p.presence.MaxSkew >= datagramSkew) && property(c.User, wire.PropUDP) == "1"
 }
 
 // grant is the user property that lets a client beat by datagrams.
@@ -170,37 +171,40 @@ func (u *udp) late(in datagrams, i int) bool {
 // take takes one datagram and puts its answer in its place. It is false where
 // there is none: to nobody who does not have a key, and not twice.
 func (u *udp) take(in datagrams, i int, m moment) bool {
+	b := in.at(i)
 	bucket := u.guard.bucket(in.source(i), m.stamp.Tick)
-	if *bucket >= maxForged {
+	if *bucket >= maxForged && !u.expects(b) {
 		return u.refuse(in, i, whyDatagramFlood)
 	}
-	b := in.at(i)
 	q, err := u.sealed.Open(b)
 	switch {
 	case errors.Is(err, datagram.ErrMalformed):
 		return u.refuse(in, i, whyDatagram)
 	case err != nil:
-		*bucket++
+		*bucket = min(*bucket+1, maxForged)
 		return u.refuse(in, i, whyDatagramForged)
 	}
 	now := milliclock(m.stamp.Tick)
-	if skew := int64(now - q.Time); skew > maxSkew.Milliseconds() || skew < -maxSkew.Milliseconds() {
-		return u.refuse(in, i, whyDatagramSkew)
-	}
 	// It was sent since this process was last stopped, and just now.
 	m.trusted = q.Time > milliclock(u.s.clock.Woke()) && int64(now-q.Time) <= session.GapAfter.Milliseconds()
 	answer := datagram.Message{Session: q.Session, Counter: q.Counter, Time: now}
 	var outcome session.Outcome
-	if q.Kind == datagram.Leave {
-		outcome = u.leave(q)
+	switch skew := int64(now - q.Time); {
+	case skew > datagramSkew.Milliseconds() || skew < -datagramSkew.Milliseconds():
+		answer.Kind = datagram.Skewed
+		outcome = u.s.table.Spend(session.Place(q.Session.Place), q.Session.Arrival, q.Counter)
+	case q.Kind == datagram.Leave:
 		answer.Kind = datagram.OK
-	} else {
+		outcome = u.leave(q)
+	default:
 		answer.Kind, answer.Interval, outcome = u.beat(q, m)
 	}
-	switch outcome {
-	case session.Replayed:
+	switch {
+	case outcome == session.Replayed:
 		return u.refuse(in, i, whyDatagramReplayed)
-	case session.Ended:
+	case outcome == session.Accepted && answer.Kind == datagram.Skewed:
+		u.refuse(in, i, whyDatagramSkew) // but answered: its client asks again by our clock
+	case outcome == session.Ended:
 		answer = datagram.Message{Kind: datagram.Gone, Session: q.Session, Counter: q.Counter}
 	}
 	u.s.metrics.datagrams[answer.Kind].Inc()
@@ -208,10 +212,18 @@ func (u *udp) take(in datagrams, i int, m moment) bool {
 	return true
 }
 
+// expects tells whether a datagram names a session, and a number that it has not used:
+// from wherever it comes it is opened then. Anybody can send in a source's name, but
+// only who has seen a session's datagrams can name it.
+func (u *udp) expects(b []byte) bool {
+	of, counter, ok := datagram.Peek(b)
+	return ok && u.s.table.Expects(session.Place(of.Place), of.Arrival, counter)
+}
+
 // beat has the table accept a beat.
 func (u *udp) beat(q datagram.Message, m moment) (answer datagram.Kind, interval uint32, o session.Outcome) {
 	s, place := u.s, session.Place(q.Session.Place)
-	h, o := s.table.Datagram(place, q.Session.Arrival, q.Counter, m.stamp.Tick)
+	h, o := s.table.Datagram(place, q.Session.Arrival, q.Counter, m.stamp.Tick, m.trusted)
 	if o != session.Accepted {
 		return 0, 0, o
 	}
@@ -223,11 +235,13 @@ func (u *udp) beat(q datagram.Message, m moment) (answer datagram.Kind, interval
 		h.Interval = u.renew(q, h, asked)
 	}
 	answer = datagram.OK
-	if h.Told && s.moving() {
+	if s.stands(h.Told) {
 		answer = datagram.Draining
-		s.table.HasHeard(place, q.Session.Arrival)
-	} else if h.Told { // not any more
-		s.table.Tell(h.Class, h.Client, q.Session.Arrival, false)
+		if s.table.HasHeard(place, q.Session.Arrival) {
+			s.drain.heard(time.Now(), keyOf(h.Class, h.Client))
+		}
+	} else if h.Told != 0 { // not any more
+		s.table.Tell(h.Class, h.Client, q.Session.Arrival, 0)
 	}
 	return answer, uint32(h.Interval / time.Millisecond), o
 }
@@ -283,9 +297,6 @@ func keyOf(c *session.Class, client string) store.SessionKey {
 	return store.SessionKey{Namespace: c.Namespace, Presence: c.Presence, Client: client}
 }
 
-// moving tells whether clients are told to go elsewhere now.
-func (s *Server) moving() bool { return s.leaving.Load() || s.drain.stands() }
-
 // refuse counts a datagram that is not answered.
 func (u *udp) refuse(in datagrams, i int, w why) bool {
 	u.s.metrics.refused(w)
@@ -297,9 +308,9 @@ func (u *udp) refuse(in datagrams, i int, w why) bool {
 
 const (
 	// maxForged is how many datagrams of one source may fail to open in a second:
-	// what else comes from there in that second is not looked at. With so many
-	// buckets, strangers who forge their addresses cost less than a fifth of a
-	// processor, at some 0.5 µs for each.
+	// what else comes from there in that second is opened only where it names a session
+	// and its next number. With so many buckets, strangers who forge their addresses cost
+	// less than a fifth of a processor, at some 0.5 µs for each.
 	maxForged  = 256
 	forgeryLog = 1024
 )

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
 // TestStrangersAreNotLookedAtForLong: neither for many from one source, nor for
@@ -43,6 +45,30 @@ func TestBoundsThatHoldAnywhere(t *testing.T) {
 	p.Overrides.All = append(p.Overrides.All, Override{Region: "far", Min: 5 * time.Minute})
 	if got := p.anywhere(); got.MinInterval != 4*time.Minute || got.MaxInterval != 4*time.Minute {
 		t.Errorf("%v to %v, want the longest that is nowhere too long", got.MinInterval, got.MaxInterval)
+	}
+}
+
+// TestDirectivesHaveNumbers: what one has told nobody follows once it is another's turn.
+func TestDirectivesHaveNumbers(t *testing.T) {
+	d := &drain{wake: make(chan struct{}, 1)}
+	now := time.Unix(1000, 0)
+	d.number = maxNumber - 1
+	for _, c := range []struct {
+		name string
+		next *store.Directive
+		want uint32
+	}{
+		{"the first", &store.Directive{Failover: "f", Term: 1, Count: 1}, maxNumber},
+		{"the same, for more clients", &store.Directive{Failover: "f", Term: 2, Count: 2}, maxNumber},
+		{"none", nil, 0},
+		{"the same again", &store.Directive{Failover: "f", Term: 2, Count: 2}, 1},
+		{"another", &store.Directive{Failover: "g", Term: 2, Drain: true}, 2},
+		{"one that moves nobody", &store.Directive{Term: 2, Refuse: true}, 0},
+		{"one of an earlier leader", &store.Directive{Failover: "h", Term: 1}, 0},
+	} {
+		if d.follow(now, c.next); d.standing.Load() != c.want {
+			t.Errorf("%s: number %d stands, want %d", c.name, d.standing.Load(), c.want)
+		}
 	}
 }
 

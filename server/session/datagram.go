@@ -46,14 +46,16 @@ type Heard struct {
 	Class    *Class
 	Client   string
 	Interval time.Duration
-	// Attend: somebody waits for such a packet (Table.Attend). Told: its client
-	// shall go elsewhere (Table.Tell).
-	Attend, Told bool
+	// Attend: somebody waits for such a packet (Table.Attend).
+	Attend bool
+	// Told is the number that its client was told by to go elsewhere (Table.Tell).
+	Told uint16
 }
 
 // Datagram is a beat of the session of that arrival, numbered counter (from 1),
-// which came at now or later. It allocates nothing.
-func (t *Table[L]) Datagram(p Place, arrival uint64, counter uint32, now Tick) (Heard, Outcome) {
+// which came at now or later; proves: and was sent since anybody could have doubted
+// that its client is here. It allocates nothing.
+func (t *Table[L]) Datagram(p Place, arrival uint64, counter uint32, now Tick, proves bool) (Heard, Outcome) {
 	sh := t.shardOf(p)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -66,7 +68,37 @@ func (t *Table[L]) Datagram(p Place, arrival uint64, counter uint32, now Tick) (
 	}
 	s.counter = counter
 	attend := s.Beat(now)
-	return Heard{s.class, s.client, time.Duration(s.interval) * time.Millisecond, attend, s.bits.Load()&told != 0}, Accepted
+	if proves {
+		s.bits.Or(proven)
+	}
+	return Heard{s.class, s.client, time.Duration(s.interval) * time.Millisecond, attend, uint16(s.bits.Load() >> toldAt)}, Accepted
+}
+
+// Expects tells whether a datagram of that arrival and number would be accepted, if it
+// is its client's.
+func (t *Table[L]) Expects(p Place, arrival uint64, counter uint32) bool {
+	sh := t.shardOf(p)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.granted(p, arrival)
+	return s != nil && counter > s.counter
+}
+
+// Spend takes the number of a datagram that does not count as a beat, so that it can
+// be answered.
+func (t *Table[L]) Spend(p Place, arrival uint64, counter uint32) Outcome {
+	sh := t.shardOf(p)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.granted(p, arrival)
+	switch {
+	case s == nil:
+		return Ended
+	case counter <= s.counter:
+		return Replayed
+	}
+	s.counter = counter
+	return Accepted
 }
 
 // Depart ends the session of that arrival, because its client leaves on purpose.
@@ -98,8 +130,9 @@ func (t *Table[L]) RenewAt(p Place, arrival uint64, l Lease) bool {
 }
 
 // Tell has the client of a session hear with its next datagram that it shall go
-// elsewhere, or takes that back. It tells whether there is such a session.
-func (t *Table[L]) Tell(c *Class, client string, arrival uint64, on bool) bool {
+// elsewhere, as long as what has that number stands; 0 takes it back. It tells whether
+// there is such a session.
+func (t *Table[L]) Tell(c *Class, client string, arrival uint64, by uint16) bool {
 	k := key{c.id, client}
 	sh, hash := t.shard(k)
 	sh.mu.Lock()
@@ -108,20 +141,17 @@ func (t *Table[L]) Tell(c *Class, client string, arrival uint64, on bool) bool {
 	if s == nil || s.arrival != arrival || s.bits.Load()&datagrams == 0 {
 		return false
 	}
-	if on {
-		s.bits.Or(told)
-	} else {
-		s.bits.And(^uint32(told | answered))
-	}
+	s.bits.And(^uint32(0xffff<<toldAt | answered))
+	s.bits.Or(uint32(by) << toldAt)
 	return true
 }
 
-// HasHeard takes note that the client was answered so.
-func (t *Table[L]) HasHeard(p Place, arrival uint64) {
+// HasHeard takes note that the client was answered so. It tells whether that is the
+// first time.
+func (t *Table[L]) HasHeard(p Place, arrival uint64) bool {
 	sh := t.shardOf(p)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if s := sh.granted(p, arrival); s != nil {
-		s.bits.Or(answered)
-	}
+	s := sh.granted(p, arrival)
+	return s != nil && s.bits.Or(answered)&answered == 0
 }

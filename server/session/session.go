@@ -75,12 +75,16 @@ type stamp struct {
 	isLate        bool
 }
 
-// The bits of a session.
+// The bits of a session. All but attended are those of its arrival, and change under
+// its shard's lock.
 const (
 	attended  = 1 << iota
 	datagrams // its client may beat by datagrams
-	told      // and shall go elsewhere
-	answered  // and has heard so
+	answered  // and has heard that it shall go elsewhere
+	proven    // and has proved by one that it is here
+
+	rightsAt = 8  // 8 bits: the rights of its arrival
+	toldAt   = 16 // 16 bits: the number that it was told by to go elsewhere (Table.Tell)
 )
 
 // Beat records that a packet came from the client, read at t or later. It
@@ -118,9 +122,13 @@ type View[L any] struct {
 	// Arrival is the last one of this session.
 	Arrival uint64
 	Link    *L
-	// Datagrams: its client may beat by datagrams, with a link or without. Told: it
-	// shall go elsewhere (Table.Tell); Heard: and has been answered so.
-	Datagrams, Told, Heard bool
+	// Rights are those of its arrival.
+	Rights uint8
+	// Datagrams: its client may beat by datagrams, with a link or without. ByDatagram:
+	// and has done so. Heard: and has been answered that it shall go elsewhere, by the
+	// number that it was Told by (Table.Tell).
+	Datagrams, ByDatagram, Heard bool
+	Told                         uint16
 }
 
 func (s *Session[L]) view() View[L] {
@@ -129,7 +137,8 @@ func (s *Session[L]) view() View[L] {
 		Class: s.class, Client: s.client, Principal: s.principal,
 		Interval: time.Duration(s.interval) * time.Millisecond,
 		Began:    s.began, LastBeat: Tick(s.beat.Load()), Arrival: s.arrival, Link: s.link,
-		Datagrams: bits&datagrams != 0, Told: bits&told != 0, Heard: bits&answered != 0,
+		Rights: uint8(bits >> rightsAt), Told: uint16(bits >> toldAt),
+		Datagrams: bits&datagrams != 0, ByDatagram: s.counter > 0, Heard: bits&answered != 0,
 	}
 }
 

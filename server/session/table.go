@@ -1,6 +1,8 @@
 package session
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"sync"
@@ -45,8 +47,17 @@ type key struct {
 	client string
 }
 
-// NewTable makes an empty table.
-func NewTable[L any]() *Table[L] { return &Table[L]{seed: maphash.MakeSeed()} }
+// NewTable makes an empty table. Its arrivals are counted from where nobody else knows:
+// who has not seen a datagram cannot name the session that another one speaks for.
+func NewTable[L any]() *Table[L] {
+	t := &Table[L]{seed: maphash.MakeSeed()}
+	var b [8]byte
+	for i := range t.shards {
+		_, _ = rand.Read(b[:])                                       // it never fails
+		t.shards[i].arrivals = binary.NativeEndian.Uint64(b[:]) >> 1 // half of the numbers are left
+	}
+	return t
+}
 
 // Class is the class of a Presence's sessions, or of its probes.
 func (t *Table[L]) Class(namespace, presence string, probe bool) *Class {
@@ -123,6 +134,8 @@ type Arrival[L any] struct {
 	// Datagrams: the client may beat by datagrams of this arrival. Where it is not
 	// set, those of earlier ones end.
 	Datagrams bool
+	// Rights are what the client was let in with. The table keeps them for its caller.
+	Rights uint8
 }
 
 // Attached is what an arrival led to.
@@ -157,14 +170,14 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 		s.holders++
 		s.arrival = sh.arrive()
 		s.beat.Store(uint32(a.Now))
-		s.grant(a.Datagrams)
+		s.grant(a.Datagrams, a.Rights)
 		sh.lease(s, a.Lease)
 		return Attached[L]{s, s.arrival, s.began, false, before, placeOf(s, hash)}, nil
 	}
 	s := sh.take()
 	s.beat.Store(uint32(a.Now))
 	s.bits.Store(0)
-	s.grant(a.Datagrams)
+	s.grant(a.Datagrams, a.Rights)
 	s.class, s.client, s.principal, s.link, s.began = a.Class, a.Client, a.Principal, a.Link, a.WallClock
 	s.live, s.isLate, s.holders = true, false, 1
 	sh.lease(s, a.Lease)
@@ -175,9 +188,10 @@ func (t *Table[L]) Attach(a Arrival[L]) (Attached[L], error) {
 }
 
 // grant begins what datagrams may do anew, with an arrival.
-func (s *Session[L]) grant(on bool) {
+func (s *Session[L]) grant(on bool, rights uint8) {
 	s.counter = 0
-	s.bits.And(^uint32(datagrams | told | answered))
+	s.bits.And(attended)
+	s.bits.Or(uint32(rights) << rightsAt)
 	if on {
 		s.bits.Or(datagrams)
 	}
@@ -192,12 +206,23 @@ func (sh *shard[L]) lease(s *Session[L], l Lease) {
 	*look = earlier(*look, earlier(late, offline))
 }
 
-// Renew changes the session's lease, which counts from its last beat.
-func (t *Table[L]) Renew(s *Session[L], l Lease) {
+// Renew changes the session's lease, which counts from its last beat. It tells whether
+// the interval is another one than before.
+func (t *Table[L]) Renew(s *Session[L], l Lease) (changed bool) {
 	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	before := s.interval
 	sh.lease(s, l)
+	return s.interval != before
+}
+
+// Interval is at which the session's client beats, as far as it has said.
+func (t *Table[L]) Interval(s *Session[L]) time.Duration {
+	sh, _ := t.of(s)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return time.Duration(s.interval) * time.Millisecond
 }
 
 // Release gives up a link's hold on a session. A live session stays, without a
@@ -215,11 +240,17 @@ func (t *Table[L]) Release(s *Session[L], link *L) {
 
 // Leave ends a session because its client left on purpose; only through the
 // link that the session has now. It tells whether there was one to end.
-func (t *Table[L]) Leave(s *Session[L], link *L) (View[L], bool) {
+func (t *Table[L]) Leave(s *Session[L], link *L) (View[L], bool) { return t.leave(s, link, 0) }
+
+// Abandon is Leave of a client whose link has ended without any proof that it is
+// here: it leaves the session to one that has proved so by datagram.
+func (t *Table[L]) Abandon(s *Session[L], link *L) (View[L], bool) { return t.leave(s, link, proven) }
+
+func (t *Table[L]) leave(s *Session[L], link *L, unless uint32) (View[L], bool) {
 	sh, _ := t.of(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if !s.live || s.link != link {
+	if !s.live || s.link != link || s.bits.Load()&unless != 0 {
 		return View[L]{}, false
 	}
 	return t.end(sh, s), true
