@@ -276,7 +276,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	byDatagram := p.mayDatagram(c)
 	attached, err := s.table.Attach(session.Arrival[peer]{
 		Class: class, Client: p.more.entering.key.Client, Principal: principal.Name, Lease: p.presence.lease(p.interval),
-		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(), Datagrams: byDatagram,
+		Link: p, Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(), Datagrams: byDatagram, Rights: uint8(principal.Rights),
 	})
 	if err != nil {
 		p.greet() // nobody else has seen it

@@ -39,11 +39,12 @@ func (s *Server) sweep(r Revalidator) {
 	}
 	now := map[held]Rights{}
 	s.table.Each(func(v session.View[peer]) bool {
-		given := Connect
-		if v.Link != nil {
-			given = v.Link.rights
-		} else if !v.Datagrams {
-			return true
+		given := Rights(v.Rights)
+		if v.Link == nil {
+			if !v.Datagrams {
+				return true
+			}
+			given &= Connect | Impersonate // nothing else can be done by datagram
 		}
 		h := held{v.Class, v.Principal}
 		rights, asked := now[h]

@@ -1,10 +1,10 @@
 package server_test
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"net"
-	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -202,9 +202,6 @@ func TestDatagramsThatAreNotAnswered(t *testing.T) {
 	used := p.says(datagram.Beat)
 	p.send(used)
 	p.hears()
-	at := func(d time.Duration) func(*datagram.Message) {
-		return func(m *datagram.Message) { m.Time += uint64(d.Milliseconds()) }
-	}
 	forged := p.says(datagram.Beat)
 	forged[40] ^= 1
 	stolen := p.says(datagram.Beat) // another client's datagram in this one's name
@@ -221,9 +218,6 @@ func TestDatagramsThatAreNotAnswered(t *testing.T) {
 		{"forged", forged, "datagram-forged"},
 		{"another's", stolen, "datagram-forged"},
 		{"replayed", used, "datagram-replayed"},
-		{"old", p.says(datagram.Beat, at(-31*time.Second)), "datagram-skew"},
-		{"of the future", p.says(datagram.Beat, at(32*time.Second)), "datagram-skew"},
-		{"a goodbye that is old", p.says(datagram.Leave, at(-31*time.Second)), "datagram-skew"},
 	} {
 		before := a.refused(c.reason)
 		p.send(c.b)
@@ -235,8 +229,61 @@ func TestDatagramsThatAreNotAnswered(t *testing.T) {
 			t.Errorf("%s: %v were refused as %q, want 1", c.name, n, c.reason)
 		}
 	}
-	if m := p.ask(datagram.Beat, at(-25*time.Second)); m.Kind != datagram.OK {
-		t.Errorf("one that is late within bounds: %+v", m)
+}
+
+func TestADatagramOfAnotherTimeDoesNotCountAndHearsWhichItIs(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	p := pocketed(t, files, a.AddrTLS().String())
+	for _, c := range []struct {
+		name string
+		kind datagram.Kind
+		by   time.Duration
+		want datagram.Kind
+	}{
+		{"old", datagram.Beat, -31 * time.Second, datagram.Skewed},
+		{"of the future", datagram.Beat, 32 * time.Second, datagram.Skewed},
+		{"a goodbye that is old", datagram.Leave, -31 * time.Second, datagram.Skewed},
+		{"late within bounds", datagram.Beat, -25 * time.Second, datagram.OK},
+		{"of now", datagram.Beat, 0, datagram.OK},
+	} {
+		beats, skewed := a.metric("rollcall_server_beats_total", "", ""), a.refused("datagram-skew")
+		var asked uint64
+		m := p.ask(c.kind, func(m *datagram.Message) {
+			asked = m.Time
+			m.Time += uint64(c.by.Milliseconds())
+		})
+		if m.Kind != c.want || m.Time+10_000 < asked || m.Time > asked+60_000 {
+			t.Errorf("%s: at %d answered %+v", c.name, asked, m)
+		}
+		if counted := a.metric("rollcall_server_beats_total", "", "") > beats; counted != (c.want == datagram.OK) {
+			t.Errorf("%s: counted as a beat: %v", c.name, counted)
+		}
+		if refused := a.refused("datagram-skew") > skewed; refused != (c.want == datagram.Skewed) {
+			t.Errorf("%s: counted as refused: %v", c.name, refused)
+		}
+	}
+}
+
+func TestWhatStrangersSendDoesNotSilenceAClient(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
+	p := pocketed(t, files, a.AddrTLS().String())
+	var key [datagram.KeySize]byte // an earlier process's
+	forger, err := datagram.NewClient(datagram.Session{Place: p.grant.Session.Place, Arrival: 7}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, datagram.Size)
+	for n := uint32(1); n <= 10_000 || a.refused("datagram-flood") == 0; n++ {
+		forger.Seal(b, datagram.Message{Kind: datagram.Beat, Counter: n})
+		p.send(b)
+		if n%100 != 0 { // else the socket's buffer would be full
+			continue
+		}
+		if m := p.ask(datagram.Beat); m.Kind != datagram.OK {
+			t.Fatalf("after %d that were forged: %+v", n, m)
+		}
 	}
 }
 
@@ -280,6 +327,65 @@ func TestASessionThatHasEndedIsGone(t *testing.T) {
 	eventually(t, "whose right was taken back is offline", func() bool { s, _ := record(t, a.store, "phone", "twice"); return s.Offline })
 }
 
+// lender gives every client a session in a fleet's name, but to those with one of their own.
+type lender struct {
+	taken atomic.Bool // the right to do so
+}
+
+func (l *lender) Authenticate(_ context.Context, c server.Credentials) (server.Principal, error) {
+	if c.ClientID == "own" {
+		return server.Principal{Name: "own", Rights: server.Connect | server.Watch}, nil
+	}
+	return server.Principal{Name: "fleet", Rights: server.Connect | server.Impersonate}, nil
+}
+
+func (l *lender) Revalidate(string, string, string) server.Rights {
+	if l.taken.Load() {
+		return server.Connect
+	}
+	return server.AllRights
+}
+
+func TestWhoMayNotSpeakForOthersAnyMoreIsGone(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	l := &lender{}
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files), func(c *server.Config) { c.Authenticator, c.RevalidateEvery = l, 20*time.Millisecond })
+	lent, own := pocketed(t, files, a.AddrTLS().String(), id("lent")), pocketed(t, files, a.AddrTLS().String(), id("own"))
+	for _, p := range []*pocket{lent, own} {
+		if m := p.ask(datagram.Beat); m.Kind != datagram.OK {
+			t.Fatalf("answered %+v", m)
+		}
+	}
+	online(t, a, "phone", "lent")
+	l.taken.Store(true)
+	lent.told(datagram.Gone)
+	eventually(t, "it is offline", func() bool { s, _ := record(t, a.store, "phone", "lent"); return s.Offline })
+	if m := own.ask(datagram.Beat); m.Kind != datagram.OK {
+		t.Errorf("who needs no such right: %+v", m)
+	}
+}
+
+func TestAPresenceThatTakesYoungerBeatsOnlyGivesNoKeys(t *testing.T) {
+	etcd, files := storetest.Start(t), newPKI(t)
+	a := start(t, etcd.Endpoints(), "a", byDatagram(files), func(c *server.Config) {
+		signed := func(skew time.Duration) server.Presence {
+			p := known["im/phone"]
+			p.MaxSkew = skew
+			return p
+		}
+		c.Presences = presences{"im/strict": signed(29 * time.Second), "im/lax": signed(30 * time.Second)}
+	})
+	for presence, want := range map[string]bool{"im/strict": false, "im/lax": true} {
+		c := dialTLS(t, a.AddrTLS().String(), files.client.Client(""), says(wire.PropUDP, "1"), withPassword("alice"), user(presence))
+		if c.err != nil {
+			t.Fatal(c.err)
+		}
+		if given := c.ack.Properties.User.Get(wire.PropUDP) != ""; given != want {
+			t.Errorf("%s: given a key: %v", presence, given)
+		}
+	}
+}
+
 func TestTheIntervalIsDeclaredByDatagram(t *testing.T) {
 	etcd, files := storetest.Start(t), newPKI(t)
 	a := start(t, etcd.Endpoints(), "a", byDatagram(files))
@@ -304,9 +410,11 @@ func TestTheIntervalIsDeclaredByDatagram(t *testing.T) {
 
 func TestADrainSendsThoseAwayWhoBeatByDatagram(t *testing.T) {
 	etcd, files := storetest.Start(t), newPKI(t)
-	slowly := func(c *server.Config) { c.DrainFor = patience }
+	slowly := func(c *server.Config) { c.DrainFor = time.Hour }
 	a, b := start(t, etcd.Endpoints(), "a", byDatagram(files), slowly), start(t, etcd.Endpoints(), "b", byDatagram(files))
 	var clients []*pocket
+	// One has a key, and never sends a datagram: nobody waits for it to hear of anything.
+	pocketed(t, files, a.AddrTLS().String(), id("mute"), every(60))
 	for i := range 4 {
 		clients = append(clients, pocketed(t, files, a.AddrTLS().String(), id(fmt.Sprint("c", i))))
 	}
@@ -336,6 +444,23 @@ func TestADrainSendsThoseAwayWhoBeatByDatagram(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "that is over", func() bool { return draining() == 0 })
+
+	// Who was told, and has not heard of it yet, is told by that directive alone.
+	direct(t, l, a, store.Directive{Failover: "im/f2", Count: 3, Targets: targets, Rate: 100, FirstWave: 3})
+	eventually(t, "three are told once more", func() bool { d := entry(t, b.store, a.name).Drain; return d != nil && d.Failover == "im/f2" && d.Told == 3 })
+	if err := l.DeleteDirective(t.Context(), a.name, "im/f2"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "that is over, too", func() bool { return entry(t, b.store, a.name).Drain == nil })
+	direct(t, l, a, store.Directive{Failover: "im/f3", Count: 1, Targets: targets, Rate: 100, FirstWave: 1})
+	eventually(t, "one is told", func() bool { d := entry(t, b.store, a.name).Drain; return d != nil && d.Failover == "im/f3" && d.Told == 1 })
+	if n := draining(); n != 1 {
+		t.Errorf("%d are sent away, want 1", n)
+	}
+	if err := l.DeleteDirective(t.Context(), a.name, "im/f3"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nobody is sent away", func() bool { return draining() == 0 })
 
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); a.stop() }()
@@ -420,14 +545,12 @@ func TestAServerThatHasRestartedSaysNothing(t *testing.T) {
 	at := a.AddrUDP().String()
 	a.stop()
 	again := start(t, etcd.Endpoints(), "a", byDatagram(files), func(c *server.Config) { c.ListenUDP = at })
-	old := p.says(datagram.Beat)
-	p.send(old)
+	p.send(p.says(datagram.Beat))
 	eventually(t, "it is refused", func() bool { return again.refused("datagram-forged") == 1 })
-	if err := p.conn.SetReadDeadline(time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.conn.Read(make([]byte, 64)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("an earlier process's key is answered: %v", err)
+	fresh := pocketed(t, files, again.AddrTLS().String(), id("fresh"))
+	fresh.conn = p.conn // an answer to the old one would be read first
+	if m := fresh.ask(datagram.Beat); m.Kind != datagram.OK {
+		t.Errorf("answered %+v", m)
 	}
 }
 

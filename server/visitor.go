@@ -208,7 +208,7 @@ func (v *visitor) begin(class *session.Class, asked time.Duration, attributes ma
 	now := time.Now()
 	attached, err := s.table.Attach(session.Arrival[peer]{
 		Class: class, Client: key.Client, Principal: principal, Lease: v.lease,
-		Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(),
+		Now: s.clock.Stamp().Tick, WallClock: now.UnixMilli(), Rights: uint8(v.more.entering.principal.Rights),
 	})
 	if err != nil {
 		return &refusal{why: whyPrincipal, reason: mqtt.NotAuthorized, detail: "the session is another principal's"}
