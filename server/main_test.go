@@ -19,6 +19,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/server"
+	"github.com/rollcall-dev/rollcall/test/process"
 )
 
 // childOf, when set, makes this binary a server on the etcd that it names, so
@@ -123,7 +124,11 @@ func startChild(t testing.TB, endpoint string) *child {
 
 func (c *child) signal(s syscall.Signal) {
 	c.t.Helper()
-	if err := c.process.Signal(s); err != nil {
+	err := c.process.Signal(s)
+	if err == nil && s == syscall.SIGSTOP {
+		err = process.AwaitStopped(c.process.Pid)
+	}
+	if err != nil {
 		c.t.Errorf("signal the child: %v", err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/store/storetest"
+	"github.com/rollcall-dev/rollcall/test/process"
 )
 
 const (
@@ -141,8 +142,14 @@ func (s *Site) Addresses() []string {
 }
 
 // Stop stops the process (SIGSTOP): the kernel goes on to accept and to
-// acknowledge for it. Continue lets it run again.
-func (s *Server) Stop() { s.signal(syscall.SIGSTOP) }
+// acknowledge for it. It returns when it has stopped. Continue lets it run again.
+func (s *Server) Stop() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	if err := process.AwaitStopped(s.cmd.Process.Pid); err != nil {
+		s.t.Error(err)
+	}
+}
 
 // Continue ends Stop.
 func (s *Server) Continue() { s.signal(syscall.SIGCONT) }

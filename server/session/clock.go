@@ -57,18 +57,21 @@ func NewClock(now func() time.Duration) *Clock {
 
 // Stamp is now. Take it before a read, not after: what is read then arrived no
 // earlier than the stamp can vouch for.
-func (c *Clock) Stamp() Stamp {
-	now := c.now()
+func (c *Clock) Stamp() Stamp { return c.stamp(c.now()) }
+
+func (c *Clock) stamp(now time.Duration) Stamp {
 	if now-time.Duration(c.seen.Load()) > GapAfter {
 		c.gap(now, false)
 	}
 	return Stamp{Tick(now / TickLength), c.gaps.Load()}
 }
 
-// Advance tells the clock that the process runs; it is called every TickLength.
+// Advance tells the clock that the process runs; it is called every TickLength. What
+// is noted is when it was called: a stop before it returns is a gap all the same.
 func (c *Clock) Advance() Stamp {
-	s := c.Stamp()
-	c.seen.Store(int64(c.now()))
+	seen, now := c.seen.Load(), c.now()
+	s := c.stamp(now)
+	c.seen.CompareAndSwap(seen, int64(now)) // else somebody has noticed a gap
 	return s
 }
 

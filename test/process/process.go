@@ -141,8 +141,14 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Pause stops the child where it is (SIGSTOP): its sockets still accept.
-func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
+// Pause stops the child where it is (SIGSTOP): its sockets still accept. It returns
+// when it has stopped.
+func (p *Process) Pause() error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return AwaitStopped(p.PID())
+}
 
 // Resume lets a paused child go on (SIGCONT).
 func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
