@@ -182,7 +182,7 @@ func (w *watch) find(ctx context.Context, now time.Time) (kernel.Finding, error)
 			families = append(families, s.Family())
 		}
 		q := s.Queue()
-		l.See(kernel.Socket{Listening: true, Local: s.Local, Waiting: q.Waiting, Limit: q.Limit})
+		l.See(kernel.Socket{Listening: true, ID: s.Cookie, Local: s.Local, Waiting: q.Waiting, Limit: q.Limit})
 		return nil
 	})
 	if err != nil {

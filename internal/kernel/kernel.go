@@ -64,14 +64,14 @@ const (
 
 // Socket is one of a server's port.
 type Socket struct {
-	// Listening: Local, Waiting and Limit are set; else the rest.
+	// Listening: ID, Local, Waiting and Limit are set; else ID and the rest.
 	Listening bool
+	// ID is never given to two.
+	ID uint64
 	// Local address; the queues of several sockets of one address are one.
 	Local          netip.AddrPort
 	Waiting, Limit uint32
 
-	// ID of a connection, never given to two.
-	ID uint64
 	// Received is how many bytes have arrived since it began, and Unread how many of
 	// these the process has not read.
 	Received uint64
@@ -111,6 +111,8 @@ type Server struct {
 	wasFull bool
 	full    time.Duration
 	queued  map[uint64]bool
+	// listening are the sockets that did at the last look, as many as listeners.
+	listening map[uint64]bool
 	// reads: it has been seen to read, and quiet is for how long it has not since.
 	reads bool
 	quiet time.Duration
@@ -142,7 +144,10 @@ type Look struct {
 	first bool
 	fresh bool // too long after the last one, or before it
 
-	queues  map[netip.AddrPort]queue
+	queues    map[netip.AddrPort]queue
+	listening map[uint64]bool
+	// same: one of them listened at the last look.
+	same    bool
 	clients int
 	all     int
 	unread  uint64 // bytes
@@ -161,7 +166,7 @@ func (q queue) full() bool { return q.waiting > q.limit }
 // Look begins one.
 func (s *Server) Look(now time.Time) *Look {
 	s.looks++
-	l := &Look{s: s, now: now, first: s.at.IsZero(), step: now.Sub(s.at), queues: map[netip.AddrPort]queue{}}
+	l := &Look{s: s, now: now, first: s.at.IsZero(), step: now.Sub(s.at), queues: map[netip.AddrPort]queue{}, listening: map[uint64]bool{}}
 	if l.first || l.step > longestStep || l.step < 0 {
 		l.fresh, l.step = true, 0
 	}
@@ -171,6 +176,10 @@ func (s *Server) Look(now time.Time) *Look {
 // See takes one socket.
 func (l *Look) See(o Socket) {
 	if o.Listening {
+		l.same = l.same || l.s.listening[o.ID]
+		if len(l.listening) < listeners {
+			l.listening[o.ID] = true
+		}
 		q, known := l.queues[o.Local]
 		if !known && len(l.queues) >= listeners {
 			return
@@ -278,9 +287,9 @@ func (l *Look) Done() Finding {
 	} else {
 		s.full = 0
 	}
-	s.wasFull, s.queued = isFull, l.queued
-	if len(l.queues) == 0 {
-		// Who listens next is another process, of which nothing has been seen.
+	s.wasFull, s.queued, s.listening = isFull, l.queued, l.listening
+	if !l.same {
+		// Nobody listens, or another process does, of which nothing has been seen.
 		s.reads, s.full = false, 0
 	}
 	return l.finding(most, isFull)

@@ -12,6 +12,7 @@ type world struct {
 	conns          map[uint64]*conn
 	waiting, limit uint32
 	closed         bool
+	listener       uint64
 }
 
 type conn struct {
@@ -33,7 +34,7 @@ func newWorld(connections int) *world {
 
 func (w *world) sockets(see func(Socket)) {
 	if !w.closed {
-		see(Socket{Listening: true, Local: netip.MustParseAddrPort("0.0.0.0:80"), Waiting: w.waiting, Limit: w.limit})
+		see(Socket{Listening: true, ID: w.listener, Local: netip.MustParseAddrPort("0.0.0.0:80"), Waiting: w.waiting, Limit: w.limit})
 	}
 	for id, c := range w.conns {
 		see(Socket{
@@ -245,6 +246,16 @@ func TestWhatAKernelSaysOfAServer(t *testing.T) {
 			}
 			if n > hangs {
 				w.conns[uint64(100+n%5)] = &conn{}
+			}
+			everyone(w, arrive)
+			if n < hangs {
+				everyone(w, take)
+			}
+		}, "", 0, Reading},
+		{"a process that began anew between two looks, and has not read yet", 5, func(n int, w *world) {
+			if n == hangs {
+				w.listener = 7
+				w.conns = map[uint64]*conn{100: {}, 101: {}, 102: {}}
 			}
 			everyone(w, arrive)
 			if n < hangs {
