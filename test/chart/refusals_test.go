@@ -31,6 +31,7 @@ func TestImpossibleValuesAreRefusedWithWhatToChange(t *testing.T) {
 		{"an issuer without an audience", `access: {jwt: {issuer: "https://id.example.com", keys: "https://id.example.com/keys"}}`, "needs access.jwt.audience"},
 		{"keys of no issuer", `access: {jwt: {keys: "https://id.example.com/keys"}}`, "do nothing without access.jwt.issuer"},
 		{"a load balancer from nowhere", `server: {balanced: {enabled: true}}`, "needs server.balanced.trusted"},
+		{"a load balancer behind nodes", `server: {balanced: {enabled: true, trusted: [10.0.0.0/24], externalTrafficPolicy: Cluster}}`, "externalTrafficPolicy"},
 		{"networks of no load balancer", `server: {balanced: {trusted: [10.0.0.0/24]}}`, "does nothing without server.balanced.enabled"},
 		{"a load balancer that is everybody", `server: {balanced: {enabled: true, trusted: [0.0.0.0/0]}}`, "at '/server/balanced/trusted/0'"},
 		{"an address for no requests", `server: {http: {advertise: "$(POD_IP):8443"}}`, "does nothing without server.http.enabled"},
