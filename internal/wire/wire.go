@@ -124,7 +124,7 @@ const (
 // The bands of a server's own kernel, as the severer on its node reads it
 // (KernelObserver); BandOK is one of them: the server reads what arrives, or is idle.
 const (
-	// BandQueueFull: nobody else may wait to be accepted, for the whole window.
+	// BandQueueFull: nobody else may wait to be accepted, and nobody who does was, for the whole window.
 	BandQueueFull Band = "queueFull"
 	// BandUnread: what has arrived waits to be read, and nothing is.
 	BandUnread Band = "unread"
