@@ -38,10 +38,10 @@ type drain struct {
 	// standing is the number of the one that moves clients away from here now; 0: none.
 	// It changes under mu.
 	standing atomic.Uint32
-	pace    pace
-	choice  choice
-	told    int
-	done    bool
+	pace     pace
+	choice   choice
+	told     int
+	done     bool
 	// left are clients that may be told next, found when the directive came or
 	// was last searched for.
 	left     []candidate

@@ -168,7 +168,7 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 	if err := wire.CheckAttributes(b.Attributes); err != nil {
 		return &refusal{why: whyPayload, reason: mqtt.QuotaExceeded, detail: err.Error()}
 	}
-	rules, interval := p.rules(), p.interval
+	rules, interval := p.rules(), time.Duration(0) // as before
 	if b.Network != nil || b.Region != nil {
 		var network, region string
 		if b.Network != nil {
@@ -183,8 +183,8 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 		rules = p.s.shared.of(p.presence.at(network, region))
 	}
 	if b.Interval != 0 || rules != p.rules() {
-		r := p.bounded(rules, time.Duration(cmp.Or(b.Interval, interval.Milliseconds()))*time.Millisecond, &interval)
-		if r != nil {
+		asked := cmp.Or(time.Duration(b.Interval)*time.Millisecond, p.s.table.Interval(p.session))
+		if r := p.bounded(rules, asked, &interval); r != nil {
 			return r
 		}
 	}
@@ -196,7 +196,9 @@ func (p *peer) told(payload []byte, m moment) *refusal {
 	if rules != p.rules() {
 		p.extra().moved = rules
 	}
-	p.renew(interval)
+	if interval != 0 {
+		p.renew(interval)
+	}
 	if b.Attributes != nil && !p.probe {
 		p.s.describe(p.key(), p.session.Principal(), b.Attributes, m.stamp.Tick)
 	}
@@ -228,7 +230,7 @@ func (p *peer) keepAlive(payload []byte) *refusal {
 	if err != nil {
 		return &refusal{why: whyPayload, reason: mqtt.PayloadFormatInvalid, detail: "a keep-alive is a number of seconds"}
 	}
-	interval := p.interval
+	var interval time.Duration
 	if r := p.bounded(p.rules(), time.Duration(seconds)*time.Second, &interval); r != nil {
 		return r
 	}
@@ -246,14 +248,10 @@ func (p *peer) bounded(rules *Presence, asked time.Duration, interval *time.Dura
 	return nil
 }
 
-// renew changes the session's lease, and what is recorded of it.
+// renew changes the session's lease, and what is recorded of it. A datagram may have
+// done so before: what counts is what the table has.
 func (p *peer) renew(interval time.Duration) {
-	if interval == p.interval {
-		return
-	}
-	p.interval = interval
-	p.s.table.Renew(p.session, p.presence.lease(interval))
-	if !p.probe {
+	if p.s.table.Renew(p.session, p.presence.lease(interval)) && !p.probe {
 		p.s.recorder.Renew(p.key(), p.arrival, interval)
 	}
 }

@@ -34,7 +34,8 @@ type peer struct {
 	// What follows belongs to the goroutine that feeds.
 
 	// turn is where answers are gathered; nil while nothing is being handled.
-	turn     *turn
+	turn *turn
+	// interval is what CONNECT was answered; since then the table has it.
 	interval time.Duration
 	// more is what only some clients need, or only for a while; nil: nothing.
 	more *more
@@ -186,7 +187,7 @@ func (p *peer) gone() {
 	}
 	if p.doubtful && left {
 		// Whoever sent it had given up by the time it was read.
-		if v, ok := p.s.table.Leave(p.session, p); ok && !p.probe {
+		if v, ok := p.s.table.Abandon(p.session, p); ok && !p.probe {
 			p.s.recorder.Left(p.key(), v.Arrival, time.Now())
 		}
 	}

@@ -58,6 +58,8 @@ type udp struct {
 	advertise string
 	sealed    *datagram.Server
 	guard     guard
+	// renewals are how fast intervals are changed: each is written, like a CONNECT.
+	renewals bucket
 }
 
 func listenUDP(s *Server) (*udp, error) {
@@ -65,7 +67,7 @@ func listenUDP(s *Server) (*udp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: ListenUDP: %w", err)
 	}
-	u := &udp{s: s, socket: at.(*net.UDPConn), guard: guard{seed: maphash.MakeSeed()}}
+	u := &udp{s: s, socket: at.(*net.UDPConn), guard: guard{seed: maphash.MakeSeed()}, renewals: bucket{rate: s.cfg.ConnectRate, burst: float64(s.cfg.ConnectBurst)}}
 	_ = u.socket.SetReadBuffer(udpBuffer) // what the system allows
 	var key [datagram.KeySize]byte
 	_, _ = rand.Read(key[:]) // it never fails
@@ -248,11 +250,12 @@ func (u *udp) beat(q datagram.Message, m moment) (answer datagram.Kind, interval
 
 // renew changes a session's interval, within the bounds of its Presence wherever a
 // client is (a datagram does not say where), and returns the one that counts: what
-// is too long is not taken, because the client would count as gone.
+// is too long is not taken, because the client would count as gone, nor what comes
+// faster than clients are let in.
 func (u *udp) renew(q datagram.Message, h session.Heard, asked time.Duration) time.Duration {
 	presence, known := u.s.cfg.Presences.Lookup(h.Class.Namespace, h.Class.Presence)
 	interval := presence.anywhere().interval(asked, false)
-	if !known || asked > interval || interval == h.Interval ||
+	if !known || asked > interval || interval == h.Interval || !u.renewals.take(time.Now()) ||
 		!u.s.table.RenewAt(session.Place(q.Session.Place), q.Session.Arrival, presence.lease(interval)) {
 		return h.Interval
 	}

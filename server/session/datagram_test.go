@@ -218,11 +218,19 @@ func TestALeaseIsRenewedByPlace(t *testing.T) {
 	if !table.RenewAt(s.Place, s.Arrival, Lease{Interval: time.Minute, Late: time.Minute, Offline: 2 * time.Minute}) {
 		t.Fatal("there is no such session")
 	}
+	same := Lease{Interval: time.Minute, Late: time.Minute, Offline: 3 * time.Minute}
+	if table.Interval(s.Session) != time.Minute || table.Renew(s.Session, same) || table.Interval(s.Session) != time.Minute {
+		t.Errorf("its interval is %v, want a minute, as before", table.Interval(s.Session))
+	}
 	if table.RenewAt(s.Place, s.Arrival+1, Lease{}) {
 		t.Error("a later arrival's lease")
 	}
 	if silent := table.Patrol(1000, 0, nil); len(silent) != 0 {
 		t.Error("it has kept its earlier lease")
+	}
+	same.Interval = time.Second
+	if !table.Renew(s.Session, same) || table.Interval(s.Session) != time.Second {
+		t.Errorf("its interval is %v, want another", table.Interval(s.Session))
 	}
 }
 
