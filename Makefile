@@ -109,6 +109,12 @@ bench-server: ## Rollcall, Mosquitto and mochi-mqtt under one load; writes docs/
 		$(BUILD) -what "mochi-mqtt" -C hack/bench/mochi -o $(BIN)/bench-mochi . && \
 		KUBEBUILDER_ASSETS="$$dir" exec $(BIN)/bench -o docs/benchmarks.md $(ARGS)
 
+.PHONY: bench-million
+bench-million: ## What a million sessions cost etcd, at rest and coming and going; writes docs/benchmarks.md. ARGS="-sessions 10000" is quick.
+	@dir=$$($(ASSETS)) && \
+		$(BUILD) -what "what measures" -o $(BIN)/ ./hack/bench && \
+		KUBEBUILDER_ASSETS="$$dir" exec $(BIN)/bench -sessions 1000000 -o docs/benchmarks.md $(ARGS)
+
 .PHONY: bench-adaptive
 bench-adaptive: ## The adaptive heartbeats on simulated networks; writes docs/assets/adaptive.md and .svg.
 	go run ./hack/bench-adaptive

@@ -27,6 +27,7 @@ type plan struct {
 	inFlight    int           // CONNECTs that await their answer
 	loops       int
 	percent     int
+	sessions    int // without connections, on one server: what they cost etcd, and nothing else
 	mochi       string
 	file        string
 }
@@ -43,6 +44,7 @@ func main() {
 	flag.IntVar(&p.inFlight, "in-flight", 256, "CONNECTs that await their answer at once")
 	flag.IntVar(&p.loops, "loops", 0, "Rollcall's event loops; 0: its default")
 	flag.IntVar(&p.percent, "gc-percent", 0, "Rollcall's; 0: its default")
+	flag.IntVar(&p.sessions, "sessions", 0, "measure what so many `sessions` cost etcd, and nothing else")
 	flag.StringVar(&p.file, "o", "", "Markdown `file` whose table is replaced")
 	flag.StringVar(&p.mochi, "mochi", "bin/bench-mochi", "the `program` of hack/bench/mochi")
 	flag.StringVar(&only, "only", "", "the servers to measure, comma separated; empty: all")
@@ -54,9 +56,13 @@ func main() {
 	defer stop()
 	var err error
 	switch serve {
-	case "rollcall", "rollcall-tls", "rollcall-udp":
+	case "rollcall", "rollcall-tls", "rollcall-udp", "rollcall-http":
 		err = serveRollcall(ctx, p, strings.TrimPrefix(serve, "rollcall"), listen, etcd)
 	case "":
+		if p.sessions > 0 {
+			err = p.measureMillion(ctx, p.sessions)
+			break
+		}
 		err = p.run(ctx, only)
 	default:
 		err = fmt.Errorf("there is no server %q", serve)
@@ -100,7 +106,7 @@ func (p plan) run(ctx context.Context, only string) error {
 	if p.file == "" {
 		return nil
 	}
-	return replace(p.file, p.markdown(measured))
+	return replace(p.file, "bench-server", p.markdown(measured))
 }
 
 // measure starts a server, measures it, and ends it.

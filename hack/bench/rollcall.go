@@ -26,7 +26,7 @@ func (everyone) Lookup(namespace, name string) (server.Presence, bool) {
 
 // serveRollcall is `rollcall server`, but that Presences are not looked up in a
 // Kubernetes API. It listens for plain TCP, for TLS ("-tls"), or for TLS and for
-// datagrams ("-udp").
+// datagrams ("-udp"), or for beats by HTTP ("-http").
 func serveRollcall(ctx context.Context, p plan, how, listen, etcd string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	registry := prometheus.NewRegistry()
@@ -44,7 +44,11 @@ func serveRollcall(ctx context.Context, p plan, how, listen, etcd string) error 
 		Listen: listen, Loops: p.loops, Capacity: 100_000, ConnectRate: 1e6, // what it can do, not what it is told to
 		Store: s, Presences: everyone{}, Authenticator: authenticator, Logger: log, Registerer: registry,
 	}
-	if how != "" {
+	switch how {
+	case "-http":
+		config.Listen, config.ListenBeats = "127.0.0.1:0", listen
+		config.Capacity = max(config.Capacity, p.sessions)
+	case "-tls", "-udp":
 		config.Listen, config.ListenTLS = "", listen
 		if how == "-udp" {
 			config.ListenUDP = listen

@@ -108,13 +108,10 @@ func (p plan) markdown(all []*series) string {
 	return b.String()
 }
 
-const (
-	from = "<!-- bench-server: what is between these lines is written by make bench-server -->\n"
-	to   = "<!-- bench-server ends -->\n"
-)
-
-// replace puts the table where a file's marks are.
-func replace(file, table string) error {
+// replace puts the table where a file's marks of that name are.
+func replace(file, name, table string) error {
+	from := fmt.Sprintf("<!-- %[1]s: what is between these lines is written by make %[1]s -->\n", name)
+	to := fmt.Sprintf("<!-- %s ends -->\n", name)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -122,7 +119,7 @@ func replace(file, table string) error {
 	before, rest, ok := strings.Cut(string(b), from)
 	_, after, ok2 := strings.Cut(rest, to)
 	if !ok || !ok2 {
-		return errors.New(file + " has no place for the table: the lines that begin with <!-- bench-server")
+		return errors.New(file + " has no place for the table: the lines that begin with <!-- " + name)
 	}
 	return os.WriteFile(file, []byte(before+from+"\n"+table+"\n"+to+after), 0o644)
 }
