@@ -57,12 +57,7 @@ func (b *beats) Run(ctx context.Context, _ func(l link) *peer) error {
 		IdleTimeout:       keepRequests,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          log.New(io.Discard, "", 0), // what strangers do is counted
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if t, ok := c.(*tls.Conn); ok {
-				c = t.NetConn()
-			}
-			return context.WithValue(ctx, heardKey{}, c)
-		},
+		ConnContext:       withHeard,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !clients.enter() {
 				return

@@ -38,6 +38,14 @@ func listenWebSocket(address string, name Listener, config *tls.Config, s *Serve
 // heardKey is the connection below a request.
 type heardKey struct{}
 
+// withHeard notes it, for http.Server.
+func withHeard(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return context.WithValue(ctx, heardKey{}, c)
+}
+
 func (w *webSocket) Run(ctx context.Context, accept func(l link) *peer) error {
 	var clients gate
 	defer clients.close()
@@ -46,12 +54,7 @@ func (w *webSocket) Run(ctx context.Context, accept func(l link) *peer) error {
 		IdleTimeout:       connectWithin,
 		MaxHeaderBytes:    maxConnect,
 		ErrorLog:          log.New(io.Discard, "", 0), // what strangers do is counted
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if t, ok := c.(*tls.Conn); ok {
-				c = t.NetConn()
-			}
-			return context.WithValue(ctx, heardKey{}, c)
-		},
+		ConnContext:       withHeard,
 		Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if !clients.enter() {
 				return
