@@ -56,13 +56,15 @@ func (s *Store) Away(now time.Time) time.Duration {
 }
 
 // beat asks etcd for nothing, once a second, unless another question was
-// answered meanwhile. It never writes.
+// answered meanwhile. After a connection was made anew it asks in any case: the
+// renewals of leases go on in a backup that was restored, and show nothing, and
+// a server whose clients stay would not learn of it. It never writes.
 func (s *Store) beat() {
 	var told time.Time // since when an absence is in the log
 	progressed := s.clock()
 	for s.ctx.Err() == nil {
 		wait := pulseEvery - s.pulse.age(s.clock())
-		if wait <= 0 {
+		if wait <= 0 || !s.canary.sure() {
 			err := s.attempt(s.ctx, opPulse, func(ctx context.Context) error {
 				ctx, cancel := context.WithTimeout(ctx, pulseEvery)
 				defer cancel()

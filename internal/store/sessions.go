@@ -111,7 +111,7 @@ func (s *Store) writeSessions(ctx context.Context, op string, writes []SessionWr
 		})
 		switch {
 		case err == nil:
-			return s.sessionResults(writes, resp, history), nil
+			return s.sessionResults(writes, ops, resp, history), nil
 		case !errors.Is(err, rpctypes.ErrLeaseNotFound):
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func (s *Store) sessionOps(ctx context.Context, writes []SessionWrite) ([]client
 	return ops, leases, nil
 }
 
-func (s *Store) sessionResults(writes []SessionWrite, resp *clientv3.TxnResponse, history uint32) []SessionResult {
+func (s *Store) sessionResults(writes []SessionWrite, ops []clientv3.Op, resp *clientv3.TxnResponse, history uint32) []SessionResult {
 	results := make([]SessionResult, len(writes))
 	won := 0
 	for i := range writes {
@@ -179,7 +179,8 @@ func (s *Store) sessionResults(writes []SessionWrite, resp *clientv3.TxnResponse
 			results[i] = SessionResult{Won: true, Revision: resp.Header.Revision, AsOf: resp.Header.Revision}
 			won++
 			if !writes[i].Delete {
-				s.canary.witness(history, sessionPath(writes[i].Key), resp.Header.Revision)
+				_, put, _ := ops[i].Txn()
+				s.canary.witness(history, sessionPath(writes[i].Key), put[0].ValueBytes(), resp.Header.Revision)
 			}
 			continue
 		}

@@ -185,7 +185,7 @@ func (s *Store) followOnce(ctx context.Context, f follower, turned <-chan struct
 func (s *Store) witness(history uint32, events []*clientv3.Event) {
 	for _, e := range slices.Backward(events) {
 		if e.Type == mvccpb.Event_PUT {
-			s.canary.witness(history, string(e.Kv.Key), e.Kv.ModRevision)
+			s.canary.witness(history, string(e.Kv.Key), e.Kv.Value, e.Kv.ModRevision)
 			return
 		}
 	}
@@ -213,7 +213,7 @@ func (s *Store) list(ctx context.Context, root string, each func(*mvccpb.KeyValu
 			rev = got.Header.Revision
 		}
 		for _, kv := range got.Kvs {
-			s.canary.witness(history, string(kv.Key), kv.ModRevision)
+			s.canary.witness(history, string(kv.Key), kv.Value, kv.ModRevision)
 			each(kv)
 		}
 		if !got.More || len(got.Kvs) == 0 {

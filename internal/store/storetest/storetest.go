@@ -5,6 +5,8 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -178,12 +180,18 @@ func (s *Server) Client() *clientv3.Client {
 	return c
 }
 
+// freeURL is an address that stays free while the server is stopped: of the ports
+// that the kernel gives to nobody by itself (it begins at 32768).
 func freeURL(t testing.TB) url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.N(20_000))); err == nil {
+			defer l.Close()
+			return url.URL{Scheme: "http", Host: l.Addr().String()}
+		}
 	}
-	defer l.Close()
-	return url.URL{Scheme: "http", Host: l.Addr().String()}
+	t.Fatalf("find a free port: %v", err)
+	return url.URL{}
 }
