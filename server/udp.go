@@ -37,7 +37,7 @@ var datagramWhys = []why{whyDatagram, whyDatagramFlood, whyDatagramForged, whyDa
 // datagrams are what a socket brings, some at a time: those from 0 to the n of the
 // last read, whose memory the next one uses again.
 type datagrams interface {
-	// read waits for some. m is the moment of it.
+	// read waits for some, or for a while: n may be 0. m is the moment of it.
 	read(before func() moment) (n int, m moment, err error)
 	// at is one as it came, with room for an answer; source stands for where it
 	// came from, as far as strangers are told apart, and from is that.
@@ -47,12 +47,14 @@ type datagrams interface {
 	// answer sends the first bytes of one back, at the latest with flush.
 	answer(i int)
 	flush()
+	close() error
 }
 
 // udp takes beats by datagrams, from one goroutine: it looks each session up by
 // its place, has the table accept the beat, and answers.
 type udp struct {
-	s      *Server
+	s *Server
+	// socket is whose datagrams those are; its address stays when they have taken it over.
 	socket *net.UDPConn
 	// advertise is where clients reach it.
 	advertise string
@@ -133,10 +135,18 @@ func milliclock(t session.Tick) uint64 {
 func (u *udp) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = u.socket.Close() })
 	defer stop()
-	in, err := newDatagrams(u.socket, u.s.cfg.Loops)
+	loops := u.s.cfg.Loops
+	if u.s.delayed.faults != nil {
+		loops = -1 // late answers are sent by others, who need the socket
+	}
+	in, err := newDatagrams(u.socket, loops)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return fmt.Errorf("server: UDP: %w", err)
 	}
+	defer func() { _ = in.close() }()
 	before := func() moment {
 		return moment{stamp: u.s.clock.Stamp(), revision: u.s.cfg.Store.Revision()}
 	}
@@ -149,6 +159,8 @@ func (u *udp) run(ctx context.Context) error {
 			return fmt.Errorf("server: UDP: %w", err)
 		case err != nil: // no memory, or what the network said of an answer
 			pause(ctx, 10*time.Millisecond)
+			continue
+		case n == 0:
 			continue
 		}
 		for i := range n {

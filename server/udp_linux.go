@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -13,19 +14,22 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/datagram"
 )
 
-// udpBatch is how many datagrams are taken from the kernel at once.
-const udpBatch = 64
+const (
+	// udpBatch is how many datagrams are taken from the kernel at once.
+	udpBatch = 64
+	// gather is how far reads are apart, but for one after a batch that was full: what
+	// comes meanwhile is taken together. Who comes alone waits for nobody, others a
+	// millisecond at most, which is little to a heartbeat; a wake-up and a system call in
+	// each direction for every datagram cost more than the datagram (docs/benchmarks.md).
+	gather = time.Millisecond
+)
 
-// newDatagrams reads a socket; without loops as on other systems.
+// newDatagrams takes a socket over; without loops it is read as on other systems.
 func newDatagrams(socket *net.UDPConn, loops int) (datagrams, error) {
 	if loops < 0 {
 		return &single{socket: socket}, nil
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	return newUDPLot(raw), nil
+	return newUDPLot(socket)
 }
 
 // udpMessage is the kernel's struct mmsghdr.
@@ -37,12 +41,9 @@ type udpMessage struct {
 // udpLot reads and answers many datagrams with a system call for each direction.
 // The kernel writes to where its headers point: it is never copied.
 type udpLot struct {
-	raw           syscall.RawConn
-	receive, send func(fd uintptr) bool // closures, made once
-	before        func() moment
-	m             moment
-	errno         syscall.Errno
-	n, due        int // that came; that are to be answered
+	ready [1]unix.PollFd // the socket
+	next  time.Time      // when it is read again at the earliest
+	due   int            // how many are to be answered
 
 	in, out         [udpBatch]udpMessage
 	inRoom, outRoom [udpBatch]unix.Iovec
@@ -50,8 +51,22 @@ type udpLot struct {
 	bufs            [udpBatch][udpRoom]byte
 }
 
-func newUDPLot(raw syscall.RawConn) *udpLot {
-	l := &udpLot{raw: raw}
+// newUDPLot takes a socket out of the runtime's hands, which would wake for every
+// datagram while they gather.
+func newUDPLot(socket *net.UDPConn) (*udpLot, error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	var dup error
+	if err := raw.Control(func(own uintptr) { fd, dup = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || dup != nil {
+		return nil, errors.Join(err, dup)
+	}
+	l := &udpLot{ready: [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}}
+	if err := socket.Close(); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
 	for i := range udpBatch {
 		l.inRoom[i].Base = &l.bufs[i][0]
 		l.inRoom[i].SetLen(udpRoom)
@@ -61,36 +76,50 @@ func newUDPLot(raw syscall.RawConn) *udpLot {
 		l.out[i].Iov = &l.outRoom[i]
 		l.out[i].SetIovlen(1)
 	}
-	l.receive, l.send = l.receiveSome, l.sendAll
-	return l
+	return l, nil
 }
 
-func (l *udpLot) read(before func() moment) (int, moment, error) {
-	l.before = before
-	if err := l.raw.Read(l.receive); err != nil {
-		return 0, moment{}, net.ErrClosed
-	}
-	if l.errno != 0 {
-		return 0, moment{}, l.errno
-	}
-	l.m.read = time.Now()
-	return l.n, l.m, nil
-}
+func (l *udpLot) close() error { return unix.Close(int(l.ready[0].Fd)) }
 
-// receiveSome reads once; false makes the runtime wait until there is more. Its
+// read waits for some, a tick at most, and then for those that follow closely. Its
 // moment is of before the read.
-func (l *udpLot) receiveSome(fd uintptr) bool {
-	l.m = l.before()
+func (l *udpLot) read(before func() moment) (int, moment, error) {
+	if n, err := unix.Poll(l.ready[:], int(loopTick/time.Millisecond)); n <= 0 {
+		if errors.Is(err, unix.EINTR) {
+			err = nil
+		}
+		return 0, moment{}, err
+	}
+	if wait := time.Until(l.next); wait > 0 {
+		ts := unix.NsecToTimespec(int64(wait))
+		_ = unix.Nanosleep(&ts, nil) // what interrupts it, shortens it
+	}
+	m := before()
+	n, err := l.receive()
+	m.read = time.Now()
+	l.next = m.read.Add(gather)
+	if n == udpBatch {
+		l.next = m.read
+	}
+	return n, m, err
+}
+
+// receive reads what there is, which may be nothing.
+func (l *udpLot) receive() (int, error) {
 	for i := range l.in {
 		l.in[i].Namelen = unix.SizeofSockaddrInet6
 	}
 	for {
-		n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&l.in)), udpBatch, unix.MSG_DONTWAIT, 0, 0)
-		if errno == syscall.EINTR {
-			continue
+		n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(l.ready[0].Fd), uintptr(unsafe.Pointer(&l.in)), udpBatch, unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, nil
+		default:
+			return 0, errno
 		}
-		l.n, l.errno = int(n), errno
-		return errno != syscall.EAGAIN
 	}
 }
 
@@ -119,27 +148,20 @@ func (l *udpLot) answer(i int) {
 	l.due++
 }
 
+// flush sends what is due, and never waits: what the kernel does not take is lost,
+// like what the network loses.
 func (l *udpLot) flush() {
-	if l.due > 0 {
-		_ = l.raw.Write(l.send) // it fails when the socket is closed
-		l.due = 0
-	}
-}
-
-// sendAll sends what is due, and never waits: what the kernel does not take is
-// lost, like what the network loses.
-func (l *udpLot) sendAll(fd uintptr) bool {
 	for sent := 0; sent < l.due; {
-		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&l.out[sent])), uintptr(l.due-sent), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(l.ready[0].Fd), uintptr(unsafe.Pointer(&l.out[sent])), uintptr(l.due-sent), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			sent += int(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN, syscall.ENOBUFS:
-			return true
+			sent = l.due
 		default: // the first of them cannot be sent to, or one before it could not
 			sent++
 		}
 	}
-	return true
+	l.due = 0
 }

@@ -34,6 +34,7 @@ func (s *single) source(int) uint64       { return sourceOf(s.remote.Addr()) }
 func (s *single) from(int) netip.AddrPort { return s.remote }
 func (s *single) answer(int)              { _, _ = s.socket.WriteToUDPAddrPort(s.buf[:datagram.Size], s.remote) }
 func (s *single) flush()                  {}
+func (s *single) close() error            { return s.socket.Close() }
 
 // sourceOf stands for an address, or a network of 64 bits: who has one has them all.
 func sourceOf(a netip.Addr) uint64 {
