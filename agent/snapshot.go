@@ -52,7 +52,7 @@ func compose(nodes []corev1.Node, agents []corev1.Pod, populations []population)
 	}
 	for i := range agents {
 		p := &agents[i]
-		if port, ok := portOf(p, intstr.FromString(GossipPort)); ok && reachable(p) && p.Spec.NodeName != "" {
+		if port, ok := PortOf(p, intstr.FromString(GossipPort)); ok && reachable(p) && p.Spec.NodeName != "" {
 			s.agents = append(s.agents, Peer{Node: p.Spec.NodeName, GossipAddress: join(p, port)})
 		}
 	}
@@ -80,7 +80,7 @@ func compose(nodes []corev1.Node, agents []corev1.Pod, populations []population)
 // AddressOf is where a pod is probed, by the port that its Presence names; false: it
 // cannot be reached.
 func AddressOf(pod *corev1.Pod, port intstr.IntOrString) (string, bool) {
-	number, ok := portOf(pod, port)
+	number, ok := PortOf(pod, port)
 	if !ok || !reachable(pod) {
 		return "", false
 	}
@@ -125,8 +125,8 @@ func join(p *corev1.Pod, port int32) string {
 	return net.JoinHostPort(p.Status.PodIP, strconv.Itoa(int(port)))
 }
 
-// portOf finds a container's port by its name; a number is a port as it is.
-func portOf(p *corev1.Pod, port intstr.IntOrString) (int32, bool) {
+// PortOf finds a container's port by its name; a number is a port as it is.
+func PortOf(p *corev1.Pod, port intstr.IntOrString) (int32, bool) {
 	if port.Type == intstr.Int {
 		return port.IntVal, port.IntVal > 0
 	}

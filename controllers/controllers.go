@@ -175,8 +175,9 @@ func (c *Controllers) makeManager() error {
 			CacheSyncTimeout:   cacheSync,
 		},
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:  {Transform: slimPod},
-			&corev1.Node{}: {Transform: slimNode},
+			&corev1.Pod{}:     {Transform: slimPod},
+			&corev1.Node{}:    {Transform: slimNode},
+			&corev1.Service{}: {Transform: slimService},
 		}},
 	})
 	if err != nil {
@@ -262,6 +263,7 @@ func kinds(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace)
 	m.Add(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), meta.RESTScopeRoot)
 	m.Add(v1alpha1.GroupVersion.WithKind("Presence"), meta.RESTScopeNamespace)
 	m.Add(v1alpha1.GroupVersion.WithKind("Failover"), meta.RESTScopeNamespace)

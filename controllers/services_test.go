@@ -7,8 +7,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	ac "github.com/rollcall-dev/rollcall/api/applyconfiguration/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/wire"
@@ -30,11 +33,13 @@ func (w *world) severer(node string, seq int64, s *server, band wire.Band, conne
 }
 
 // service makes a ready pod that is no heartbeat server: it has no record.
-func (w *world) service(name string) *server {
+func (w *world) service(name, node string) *server {
 	w.t.Helper()
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: map[string]string{"app": "web"}},
-		Spec:       corev1.PodSpec{NodeName: "far", Containers: []corev1.Container{{Name: "web", Image: "none"}}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: map[string]string{"app": "web", v1alpha1.AcceptingLabel: "true"}},
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{
+			{Name: "web", Image: "none", Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080}}},
+		}},
 	}
 	w.create(pod)
 	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
@@ -44,23 +49,123 @@ func (w *world) service(name string) *server {
 	return &server{w: w, pod: pod, record: store.Server{Address: name + ".example:8080"}}
 }
 
-func TestAServiceOfAnyKindIsJudgedAndLeftAlone(t *testing.T) {
-	w := newWorld(t, 3)
-	var pods []*server
-	for i := range 3 {
-		pods = append(pods, w.service(fmt.Sprintf("web-%d", i)))
-	}
-	for _, s := range pods {
-		w.hear(s, wire.BandOK, zones...)
-	}
+// watchWeb makes the Presence of services.
+func (w *world) watchWeb() {
+	w.t.Helper()
 	w.create(&v1alpha1.Presence{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
 		Spec: v1alpha1.PresenceSpec{Servers: &v1alpha1.ServersSpec{
 			Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, Port: port("web"),
 			Probe:    v1alpha1.ProbeSpec{HTTP: &v1alpha1.HTTPProbe{Path: "/healthz"}},
-			Failover: v1alpha1.FailoverPolicy{Mode: v1alpha1.ModeAutomatic},
+			Overload: v1alpha1.OverloadSpec{Recovery: metav1.Duration{Duration: time.Second}},
+			Failover: v1alpha1.FailoverPolicy{Mode: v1alpha1.ModeAutomatic, Sever: v1alpha1.SeverPolicy{Mode: v1alpha1.SeverPaced}},
 		}},
 	})
+}
+
+func TestTheClientsOfAServiceAreMoved(t *testing.T) {
+	w := newWorld(t, 0)
+	var pods []*server
+	for i := range 3 {
+		pods = append(pods, w.service(fmt.Sprintf("web-%d", i), fmt.Sprintf("far-%d", i)))
+		w.hear(pods[i], wire.BandOK, zones...)
+	}
+	seq := make([]int64, len(pods))
+	holds := func(i int, band wire.Band, connections int) {
+		seq[i]++
+		w.severer(fmt.Sprintf("far-%d", i), seq[i], pods[i], band, connections)
+	}
+	for i := range pods {
+		holds(i, wire.BandOK, 100)
+	}
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": "web", v1alpha1.AcceptingLabel: "true"},
+			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: port("web")}},
+		},
+	}
+	w.create(service)
+	w.watchWeb()
+	c, _ := w.controller("one")
+	w.ready(c)
+	w.eventually("all are alive, and the Service follows", func() bool {
+		p := w.presence("web")
+		return says(p, v1alpha1.ConditionHealthy, "True", v1alpha1.ReasonAllAlive) && p.Status.Counts.Connections != nil && *p.Status.Counts.Connections == 300 &&
+			says(p, v1alpha1.ConditionDiverted, "True", v1alpha1.ReasonDiverted)
+	})
+
+	holds(1, wire.BandUnread, 100)
+	w.hear(pods[1], wire.BandHung, "a", "b")
+	failover := func() *v1alpha1.Failover {
+		if all := w.failovers(); len(all) == 1 {
+			return &all[0]
+		}
+		return nil
+	}
+	w.eventually("a Failover asks the severer", func() bool {
+		fo := failover()
+		return fo != nil && fo.Status.Sever != nil
+	})
+	fo := failover()
+	if o := fo.Status.Sever; fo.Spec.Server != "web-1" || fo.Spec.Incarnation != string(pods[1].pod.UID) || fo.Spec.Clients != 100 ||
+		o.PodUID != pods[1].pod.UID || o.Node != "far-1" || o.Port != port("web") {
+		t.Fatalf("the Failover is %+v", fo)
+	}
+	w.eventually("its label says that it takes nobody", func() bool { return w.accepting("web-1") == "false" })
+
+	severed := func(connections, remaining int32) {
+		t.Helper()
+		config := ac.Failover(fo.Name, fo.Namespace).WithStatus(ac.FailoverStatus().WithSevered(
+			ac.Severed().WithNode("far-1").WithPort(8080).WithConnections(connections).WithRemaining(remaining)))
+		if err := w.api.Status().Apply(t.Context(), config, client.FieldOwner("rollcall-sever"), client.ForceOwnership); err != nil {
+			t.Fatal(err)
+		}
+	}
+	severed(60, 40)
+	holds(0, wire.BandOK, 135)
+	holds(2, wire.BandOK, 125)
+	w.eventually("who came up elsewhere is counted", func() bool {
+		s := failover().Status
+		return s.Moved == 60 && s.Pending == 40 && s.MovedBy.Severed == 60
+	})
+	severed(100, 0)
+	holds(0, wire.BandOK, 150)
+	holds(2, wire.BandOK, 150)
+	holds(1, wire.BandUnread, 0)
+	w.eventually("all are elsewhere", func() bool {
+		fo := failover()
+		c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionProcessing)
+		return c.Reason == v1alpha1.ReasonMoved && fo.Status.Moved == 100 && fo.Status.Sever == nil
+	})
+
+	holds(1, wire.BandOK, 0)
+	w.hear(pods[1], wire.BandOK, "a", "b")
+	w.eventually("it is let in again", func() bool { return w.accepting("web-1") == "true" && w.directive("web-1") == nil })
+	w.always("nobody is sent back: the others answer", 4*time.Second, func() bool { return len(w.failovers()) == 1 })
+
+	service.Spec.Selector = map[string]string{"app": "web"}
+	if err := w.api.Update(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("a Service that does not follow is said", func() bool {
+		return says(w.presence("web"), v1alpha1.ConditionDiverted, "False", v1alpha1.ReasonNotFollowing)
+	})
+	w.hear(pods[0], wire.BandHung, "a", "b")
+	w.eventually("it is overloaded", func() bool { return *w.presence("web").Status.Counts.Overloaded == 1 })
+	w.always("and keeps its clients, who would come back to it", time.Second, func() bool { return len(w.failovers()) == 1 })
+}
+
+func TestAServiceThatNobodyLeadsPastIsJudgedAndLeftAlone(t *testing.T) {
+	w := newWorld(t, 3)
+	var pods []*server
+	for i := range 3 {
+		pods = append(pods, w.service(fmt.Sprintf("web-%d", i), "far"))
+	}
+	for _, s := range pods {
+		w.hear(s, wire.BandOK, zones...)
+	}
+	w.watchWeb()
 	c, _ := w.controller("one")
 	w.ready(c)
 	w.eventually("all are alive", func() bool {
@@ -73,7 +178,7 @@ func TestAServiceOfAnyKindIsJudgedAndLeftAlone(t *testing.T) {
 		return says(p, v1alpha1.ConditionHealthy, "False", v1alpha1.ReasonOverloaded) && *p.Status.Counts.Overloaded == 1 &&
 			len(p.Status.NotAlive) == 1 && p.Status.NotAlive[0].Name == "web-1"
 	})
-	w.always("nobody is moved: its clients are counted nowhere", time.Second, func() bool { return len(w.failovers()) == 0 })
+	w.always("nobody is moved: they would come back", time.Second, func() bool { return len(w.failovers()) == 0 })
 	w.hear(pods[1], wire.BandOK, "a", "b")
 	w.eventually("all are alive again", func() bool {
 		return says(w.presence("web"), v1alpha1.ConditionHealthy, "True", v1alpha1.ReasonAllAlive)

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -99,6 +100,7 @@ func (c *Controllers) watchKubernetes(ctx context.Context) error {
 		{&v1alpha1.Presence{}, presenceChanged, c.judge.Enrol},
 		{&corev1.Pod{}, podChanged, c.judge.Enrol},
 		{&corev1.Node{}, nodeChanged, c.judge.Enrol},
+		{&corev1.Service{}, serviceChanged, c.judge.Enrol},
 		{&v1alpha1.Failover{}, func(_, _ any) bool { return true }, c.book.Touch},
 	} {
 		var informer cache.Informer
@@ -232,6 +234,23 @@ func podChanged(before, after any) bool {
 func nodeChanged(before, after any) bool {
 	a, b := before.(*corev1.Node), after.(*corev1.Node)
 	return judge.MachineOf(a) != judge.MachineOf(b) || !maps.Equal(a.Labels, b.Labels)
+}
+
+func serviceChanged(before, after any) bool {
+	a, b := before.(*corev1.Service), after.(*corev1.Service)
+	return !equality.Semantic.DeepEqual(a.Spec, b.Spec)
+}
+
+// slimService keeps what is looked at of a Service: whom it leads to.
+func slimService(o any) (any, error) {
+	s, ok := o.(*corev1.Service)
+	if !ok {
+		return o, nil
+	}
+	slim := &corev1.Service{TypeMeta: s.TypeMeta, ObjectMeta: s.ObjectMeta}
+	slim.ManagedFields, slim.Annotations = nil, nil
+	slim.Spec.Selector, slim.Spec.Ports, slim.Spec.ClusterIP = s.Spec.Selector, s.Spec.Ports, s.Spec.ClusterIP
+	return slim, nil
 }
 
 // slimPod keeps what is looked at of a pod: there may be many thousands.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -25,23 +26,24 @@ import (
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
-// +kubebuilder:rbac:groups=rollcall.dev,resources=presences,verbs=list;watch
+// +kubebuilder:rbac:groups=rollcall.dev,resources=presences;failovers,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 
 // settle is how long changes are waited for that follow the first.
 const settle = 50 * time.Millisecond
 
-// KubeCluster is the Cluster of a Kubernetes API. It watches Presences, the pods of
+// KubeCluster is the Cluster of a Kubernetes API. It watches Presences and Failovers, the pods of
 // its own node, and those of the installation's observers.
 type KubeCluster struct {
 	ours v1alpha1.Installation
 	node string
-	// here has Presences and this node's pods, observers the observers' pods.
+	// here has Presences, Failovers and this node's pods, observers the observers' pods.
 	here, observers cache.Cache
 	dirty, changed  chan struct{} // cap 1
 
 	targets   atomic.Pointer[[]Target]
 	addresses atomic.Pointer[map[netip.Addr]bool]
+	moving    atomic.Pointer[map[types.NamespacedName]bool]
 }
 
 var _ Cluster = (*KubeCluster)(nil)
@@ -51,6 +53,7 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*
 	k := &KubeCluster{ours: ours, node: node, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	k.targets.Store(&[]Target{})
 	k.addresses.Store(&map[netip.Addr]bool{})
+	k.moving.Store(&map[types.NamespacedName]bool{})
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -61,6 +64,7 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*
 	for _, list := range []string{"", "List"} {
 		mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"+list), meta.RESTScopeNamespace)
 		mapper.Add(v1alpha1.GroupVersion.WithKind("Presence"+list), meta.RESTScopeNamespace)
+		mapper.Add(v1alpha1.GroupVersion.WithKind("Failover"+list), meta.RESTScopeNamespace)
 	}
 	observers, err := labels.Parse(sever.Observers)
 	if err != nil {
@@ -75,6 +79,7 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*
 	}
 	k.here, err = watch(map[client.Object]cache.ByObject{
 		&v1alpha1.Presence{}: {},
+		&v1alpha1.Failover{}: {},
 		&corev1.Pod{}:        {Field: fields.OneTermEqualSelector("spec.nodeName", node), Transform: strip},
 	})
 	if err != nil {
@@ -92,6 +97,9 @@ func (k *KubeCluster) Targets() []Target { return *k.targets.Load() }
 // Observers implements Cluster.
 func (k *KubeCluster) Observers() map[netip.Addr]bool { return *k.addresses.Load() }
 
+// Moving implements Cluster.
+func (k *KubeCluster) Moving(presence types.NamespacedName) bool { return (*k.moving.Load())[presence] }
+
 // Changed implements Cluster.
 func (k *KubeCluster) Changed() <-chan struct{} { return k.changed }
 
@@ -100,7 +108,7 @@ func (k *KubeCluster) Run(ctx context.Context) error {
 	for _, watched := range []struct {
 		in   cache.Cache
 		kind client.Object
-	}{{k.here, &v1alpha1.Presence{}}, {k.here, &corev1.Pod{}}, {k.observers, &corev1.Pod{}}} {
+	}{{k.here, &v1alpha1.Presence{}}, {k.here, &v1alpha1.Failover{}}, {k.here, &corev1.Pod{}}, {k.observers, &corev1.Pod{}}} {
 		informer, err := watched.in.GetInformer(ctx, watched.kind, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("sampler: watch %T: %w", watched.kind, err)
@@ -148,15 +156,18 @@ func (k *KubeCluster) follow(ctx context.Context) error {
 // look reads the caches.
 func (k *KubeCluster) look(ctx context.Context) error {
 	var presences v1alpha1.PresenceList
+	var failovers v1alpha1.FailoverList
 	var pods, observers corev1.PodList
 	for _, read := range []struct {
 		from cache.Cache
 		list client.ObjectList
-	}{{k.here, &presences}, {k.here, &pods}, {k.observers, &observers}} {
+	}{{k.here, &presences}, {k.here, &failovers}, {k.here, &pods}, {k.observers, &observers}} {
 		if err := read.from.List(ctx, read.list, client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("list %T: %w", read.list, err)
 		}
 	}
+	now := moving(failovers.Items)
+	k.moving.Store(&now)
 	addresses := map[netip.Addr]bool{}
 	for i := range observers.Items {
 		for _, a := range sever.AddressesOf(&observers.Items[i]) {

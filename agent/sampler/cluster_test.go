@@ -7,8 +7,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -88,6 +90,26 @@ func TestTheClusterIsFollowed(t *testing.T) {
 	})
 	if o := k.Observers(); len(o) != 1 || !o[netip.MustParseAddr("10.7.0.99")] {
 		t.Errorf("observers are at %v", o)
+	}
+	fo := v1alpha1.Failover{
+		ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "web-9"},
+		Spec:       v1alpha1.FailoverSpec{Presence: "web", Server: "web-9"},
+	}
+	if err := api.Create(t.Context(), &fo); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.Delete(context.Background(), &fo) })
+	meta.SetStatusCondition(&fo.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionProcessing, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMoving})
+	if err := api.Status().Update(t.Context(), &fo); err != nil {
+		t.Fatal(err)
+	}
+	web := types.NamespacedName{Namespace: shop, Name: "web"}
+	for deadline := time.After(patience); !k.Moving(web); {
+		select {
+		case <-time.After(settle):
+		case <-deadline:
+			t.Fatal("that clients are moved among its servers is not known")
+		}
 	}
 	if err := api.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)

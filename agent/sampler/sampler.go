@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rollcall-dev/rollcall/agent/report"
 	"github.com/rollcall-dev/rollcall/agent/sever"
@@ -76,6 +77,8 @@ type Cluster interface {
 	// Observers are the addresses of those who probe servers, whose connections are
 	// not clients'.
 	Observers() map[netip.Addr]bool
+	// Moving tells whether any server of a Presence is losing its clients now.
+	Moving(presence types.NamespacedName) bool
 	// Changed receives, once for any number of changes, when Targets have. It has one reader.
 	Changed() <-chan struct{}
 }
@@ -209,7 +212,8 @@ func (s *Sampler) follow(ctx context.Context) error {
 
 func (s *Sampler) watch(t Target) *watch {
 	return &watch{
-		target: t, enter: s.enter, spared: s.cfg.Cluster.Observers, log: s.cfg.Logger, looks: s.looks.Inc, woke: s.woke,
+		target: t, enter: s.enter, spared: s.cfg.Cluster.Observers,
+		moving: func() bool { return s.cfg.Cluster.Moving(t.Presence) }, log: s.cfg.Logger, looks: s.looks.Inc, woke: s.woke,
 		tell: func(o wire.Observation) { s.tell(t.Server, o) },
 	}
 }

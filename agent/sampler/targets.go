@@ -9,9 +9,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/agent/sever"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -23,6 +25,7 @@ const defaultWindow = time.Second
 // Target is a server of this node.
 type Target struct {
 	Server    string // "namespace/pod"
+	Presence  types.NamespacedName
 	UID       types.UID
 	Addresses []netip.Addr
 	Port      uint16
@@ -33,7 +36,7 @@ type Target struct {
 }
 
 func (t Target) equal(o Target) bool {
-	return t.Server == o.Server && t.UID == o.UID && t.Port == o.Port && t.Window == o.Window && t.Refused == o.Refused &&
+	return t.Server == o.Server && t.Presence == o.Presence && t.UID == o.UID && t.Port == o.Port && t.Window == o.Window && t.Refused == o.Refused &&
 		slices.Equal(t.Addresses, o.Addresses)
 }
 
@@ -74,7 +77,7 @@ func compose(presences []v1alpha1.Presence, pods []corev1.Pod, ours v1alpha1.Ins
 // targetOf is false for a pod that does not run, or is not to be reached yet.
 func targetOf(p *v1alpha1.Presence, pod *corev1.Pod) (Target, bool) {
 	t := Target{
-		Server: pod.Namespace + "/" + pod.Name, UID: pod.UID, Addresses: sever.AddressesOf(pod),
+		Server: pod.Namespace + "/" + pod.Name, Presence: client.ObjectKeyFromObject(p), UID: pod.UID, Addresses: sever.AddressesOf(pod),
 		Window: cmp.Or(p.Spec.Servers.Overload.Window.Duration, defaultWindow),
 	}
 	if pod.Status.Phase != corev1.PodRunning || len(t.Addresses) == 0 {
@@ -90,4 +93,17 @@ func targetOf(p *v1alpha1.Presence, pod *corev1.Pod) (Target, bool) {
 			p.Spec.Servers.Port.String(), p.Name)
 	}
 	return t, true
+}
+
+// moving are the Presences of whose servers one is losing its clients now: the
+// connections of all are counted more often then.
+func moving(failovers []v1alpha1.Failover) map[types.NamespacedName]bool {
+	all := map[types.NamespacedName]bool{}
+	for i := range failovers {
+		c := meta.FindStatusCondition(failovers[i].Status.Conditions, v1alpha1.ConditionProcessing)
+		if c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonMoving {
+			all[types.NamespacedName{Namespace: failovers[i].Namespace, Name: failovers[i].Spec.Presence}] = true
+		}
+	}
+	return all
 }

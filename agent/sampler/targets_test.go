@@ -75,7 +75,7 @@ func TestWhoseKernelIsAsked(t *testing.T) {
 				t.Errorf("refused is %q", got)
 			}
 			want := Target{
-				Server: "shop/web-0", UID: "uid-web-0", Port: 8080, Window: time.Second, Refused: all[0].Refused,
+				Server: "shop/web-0", Presence: types.NamespacedName{Namespace: "shop", Name: "web"}, UID: "uid-web-0", Port: 8080, Window: time.Second, Refused: all[0].Refused,
 				Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
 			}
 			if all[0].Port == 0 {

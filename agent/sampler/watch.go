@@ -53,6 +53,9 @@ type watch struct {
 	target Target
 	enter  func(ctx context.Context, addresses []netip.Addr) (namespace, error)
 	spared func() map[netip.Addr]bool
+	// moving tells whether clients are being moved among the servers of its Presence.
+	// Then all connections are counted at every look, and every change is told.
+	moving func() bool
 	tell   func(wire.Observation)
 	log    *slog.Logger
 	looks  func() // counts one
@@ -109,7 +112,7 @@ func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
 		w.blind(w.target.Refused, now)
 		return 0
 	}
-	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) {
+	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && !w.moving() {
 		had := len(w.glance.chosen)
 		wait, err := w.glance.take(ctx, w.ns, w.target.Port)
 		if err != nil {
@@ -238,7 +241,7 @@ var bands = map[kernel.Word]wire.Band{
 func (w *watch) found(f kernel.Finding, now time.Time) {
 	o := w.observation(bands[f.Word], f.Detail)
 	count := f.Connections
-	if was := w.said.Connections; was != nil && !worthTelling(*was, count, now.Sub(w.countedAt)) {
+	if was := w.said.Connections; was != nil && !w.moving() && !worthTelling(*was, count, now.Sub(w.countedAt)) {
 		count = *was
 	}
 	o.Connections = &count

@@ -80,6 +80,7 @@ func newWatch(p *played) (w *watch, told *[]wire.Observation) {
 			return p, nil
 		},
 		spared: func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.9.9"): true} },
+		moving: func() bool { return false },
 		tell:   func(o wire.Observation) { *told = append(*told, o) },
 		log:    slog.New(slog.DiscardHandler), looks: func() {}, woke: func(time.Time, time.Time) {},
 	}
@@ -103,6 +104,21 @@ func TestOnlyClientsAreCounted(t *testing.T) {
 	// Who listens is asked of both families, who is connected of those that listen.
 	if len(p.asked) != 2 || p.asked[0].Families != nil || len(p.asked[1].Families) != 1 || !p.asked[1].Info || p.asked[1].Port != 8080 {
 		t.Errorf("asked is %+v", p.asked)
+	}
+}
+
+func TestWhileClientsAreMovedEveryChangeIsTold(t *testing.T) {
+	p := &played{queue: sockets.Queue{Limit: 8}, clients: []string{"10.0.0.7:1"}}
+	w, told := newWatch(p)
+	w.moving = func() bool { return true }
+	for n := range 3 {
+		if wait := w.look(t.Context(), time.Unix(int64(n), 0)); wait != calm {
+			t.Errorf("the next look is in %v", wait)
+		}
+		if o := (*told)[len(*told)-1]; len(*told) != n+1 || *o.Connections != n+1 {
+			t.Errorf("after look %d told is %+v", n, *told)
+		}
+		p.clients = append(p.clients, fmt.Sprintf("10.0.0.8:%d", n+1))
 	}
 }
 

@@ -51,6 +51,11 @@ const (
 	// about them; of servers that are not heartbeat servers only. Positive polarity.
 	// Reasons: KernelAsked, PortClosed; NoSeverer, KernelBlind.
 	ConditionKernelAsked = "KernelAsked"
+	// ConditionDiverted tells whether new clients are led past a server that is taken
+	// out; of servers that are not heartbeat servers only. While no Service follows
+	// AcceptingLabel, or one strays, nobody is moved. Positive polarity. Reasons:
+	// Diverted; NotFollowing, NoService, NotLabelled.
+	ConditionDiverted = "Diverted"
 	// ConditionCalibrating is True until the servers' usual answer time is known,
 	// and where it is known and answerTime cannot fit it; servers only. Negative polarity.
 	ConditionCalibrating = "Calibrating"
@@ -210,6 +215,22 @@ const (
 	ReasonNoSeverer = "NoSeverer"
 	// ReasonKernelBlind (KernelAsked=False): a severer can't ask; the message says why.
 	ReasonKernelBlind = "KernelBlind"
+)
+
+// Reasons of Diverted.
+const (
+	// ReasonDiverted (Diverted=True): the Services that lead to the servers follow
+	// AcceptingLabel, and the message names them.
+	ReasonDiverted = "Diverted"
+	// ReasonNotFollowing (Diverted=False): a Service leads to the servers, and does
+	// not select AcceptingLabel: clients would come back to one that is taken out.
+	ReasonNotFollowing = "NotFollowing"
+	// ReasonNoService (Diverted=False): no Service that selects AcceptingLabel leads
+	// to the servers.
+	ReasonNoService = "NoService"
+	// ReasonNotLabelled (Diverted=False): some of the servers lack AcceptingLabel;
+	// nobody is moved from those.
+	ReasonNotLabelled = "NotLabelled"
 )
 
 // Reasons of FewObservers.

@@ -400,7 +400,8 @@ type PresenceStatus struct {
 	// +kubebuilder:validation:MaxItems=40
 	// +optional
 	AdvisedIntervals []AdvisedInterval `json:"advisedIntervals,omitempty"`
-	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers and Calibrating.
+	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers, Calibrating,
+	// KernelAsked and Diverted.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -19,8 +19,8 @@ type ProbeSpec struct {
 	TCP *TCPProbe `json:"tcp,omitempty"`
 }
 
-// Heartbeats tells whether the servers are Rollcall's own heartbeat servers; any
-// other is judged, and nobody is moved from it.
+// Heartbeats tells whether the servers are Rollcall's own heartbeat servers. Any
+// other has no record, and cannot tell its clients to go.
 func (p *ProbeSpec) Heartbeats() bool { return p.HTTP == nil && p.GRPC == nil && p.TCP == nil }
 
 // MQTTProbe has no settings yet.

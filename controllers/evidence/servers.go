@@ -208,6 +208,9 @@ type Server struct {
 	// LeftLate is how many said within LeftWindow that its answers were late, and
 	// LeftBroken that their connection broke.
 	LeftLate, LeftBroken int
+	// Service: it is no heartbeat server, and has no record. What stands for one is
+	// made of what Kubernetes and its kernel say.
+	Service bool
 }
 
 // Lease says what etcd says of the server's record.

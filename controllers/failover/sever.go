@@ -57,6 +57,9 @@ func (s Step) sever(fo *v1alpha1.Failover, f Facts) Step {
 		return s
 	}
 	patience := max(unmoved, time.Duration(unmovedClients/rate*float64(time.Second)))
+	if f.Service != nil {
+		patience = 0 // it can't tell anybody to go
+	}
 	if wait := latest(s.Memory.Put, s.Memory.Acted).Add(patience).Sub(f.Now); wait > 0 {
 		s.Status.Sever = nil
 		s.After = min(s.After, wait)

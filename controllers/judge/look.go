@@ -26,7 +26,7 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	now, server := j.cfg.Now(), fo.Namespace+"/"+fo.Spec.Server
 	f := failover.Facts{
 		Now:       now,
-		Server:    j.cfg.Book.Server(server, now),
+		Server:    j.known(r, server, now),
 		TakenOver: j.cfg.Book.Takeovers,
 		State:     verdict.Unknown,
 	}
@@ -43,6 +43,9 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	f.State, f.Proven = pop.Judgement.Verdicts[server].State, pop.Judgement.Verdicts[server].Proven
 	f.Plan = failover.Plan{Policy: pop.plans, Brake: pop.brake(r), Fleet: pop.fleet, Active: pop.active}
 	pod, exists := r.Pod(server)
+	if !pop.Presence.Spec.Servers.Probe.Heartbeats() {
+		f.Service = pop.service(server, fo.Status.Severed)
+	}
 	if exists && !pod.Terminating {
 		f.Sever = failover.Severing{
 			Policy: policy.Sever, Installation: j.cfg.Installation.Namespace, Port: pop.Presence.Spec.Servers.Port,
@@ -71,7 +74,7 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	}
 	// A directive that stands before it has begun may be left from one of its name.
 	if f.Forbidden == "" && (f.Directive == nil || f.Directive.Failover != fo.Namespace+"/"+fo.Name || !failover.Begun(fo)) {
-		f.Choice = j.choose(pop, fo)
+		f.Choice = j.choose(r, pop, fo)
 	}
 	return f, nil
 }
@@ -96,11 +99,11 @@ func (j *Judge) older(ctx context.Context, fo *v1alpha1.Failover) (string, error
 
 // choose resolves the receivers of a Failover, or finds some where it names
 // none that lives.
-func (j *Judge) choose(pop *Population, fo *v1alpha1.Failover) failover.Choice {
+func (j *Judge) choose(r *Result, pop *Population, fo *v1alpha1.Failover) failover.Choice {
 	server, now := fo.Namespace+"/"+fo.Spec.Server, j.cfg.Now()
 	clients := int(fo.Spec.Clients)
 	if clients == 0 {
-		clients = j.cfg.Book.Server(server, now).Record.Total()
+		clients = j.known(r, server, now).Record.Total()
 	}
 	if fo.Spec.Count != nil {
 		clients = int(*fo.Spec.Count)
@@ -111,7 +114,7 @@ func (j *Judge) choose(pop *Population, fo *v1alpha1.Failover) failover.Choice {
 	}
 	for _, t := range fo.Spec.Targets {
 		name := fo.Namespace + "/" + t.Server
-		if s := j.cfg.Book.Server(name, now); s.Live && t.Weight > 0 {
+		if s := j.known(r, name, now); s.Live && t.Weight > 0 {
 			named.Targets = append(named.Targets, plan.Target{Server: name, Address: s.Record.Address, Weight: int(t.Weight)})
 		}
 	}

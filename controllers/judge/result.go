@@ -43,6 +43,8 @@ type Population struct {
 	// Pods and Decision are those of Servers.
 	Pods     []Pod
 	Decision plan.Decision
+	// Diversion is who leads clients to servers that are not heartbeat servers.
+	Diversion Diversion
 	// Paid are servers, if any, that a share was due to and is not any more.
 	Paid []string
 	// world, policy and evidence are what servers were judged on.

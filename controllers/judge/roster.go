@@ -21,7 +21,7 @@ import (
 )
 
 // +kubebuilder:rbac:groups=rollcall.dev,resources=presences,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=pods;nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods;nodes;services,verbs=get;list;watch
 
 // roster is who there is, as Kubernetes says: what changes seldom. It is
 // computed anew when a Presence, a pod or a node has changed.
@@ -43,6 +43,7 @@ type population struct {
 	refused, why string
 	pods         []Pod    // of Servers
 	nodes        []string // of Nodes
+	diversion    Diversion
 }
 
 // Pod is a server, as Kubernetes knows it.
@@ -210,6 +211,13 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 				pop.pods = nil
 				return pop, nil
 			}
+		}
+		if !p.Spec.Servers.Probe.Heartbeats() {
+			var services corev1.ServiceList
+			if err := cache.List(ctx, &services, client.InNamespace(p.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+				return pop, fmt.Errorf("listing the Services of namespace %s: %w", p.Namespace, err)
+			}
+			pop.diversion = diversion(pods.Items, services.Items, p.Spec.Servers.Port)
 		}
 	}
 	return pop, nil

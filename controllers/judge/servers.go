@@ -46,6 +46,9 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 			QueueDelay: queueDelay(s), Past: j.past(p.Name),
 			Kernel: j.kernel(spec, p, on),
 		})
+		if !spec.Probe.Heartbeats() {
+			r.Servers[p.Name] = service(keyOf(pop).String(), p, ev[len(ev)-1].Kernel)
+		}
 	}
 	last := j.servers[keyOf(pop)]
 	policy := verdict.ServerPolicy{
@@ -124,6 +127,7 @@ func pacing(spec *v1alpha1.ServersSpec) plan.Policy {
 		MaxServers: func(total int) int { return scaled(spec.Failover.MaxServers, total, false) },
 		Rate:       float64(spec.Failover.ClientsPerSecond),
 		AnswerTime: spec.Overload.AnswerTime.Duration,
+		Stay:       !spec.Probe.Heartbeats(),
 	}
 }
 
@@ -144,9 +148,8 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 	one := plan.Server{
 		Name: p.Name, Incarnation: s.Record.Incarnation,
 		Sessions: s.Record.Total(), Capacity: s.Record.Capacity,
-		// Clients of servers that are not Rollcall's own are counted nowhere, so
-		// that nothing could be paced: these are judged only.
-		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused || ev.Service,
+		// Nobody is moved from where they would come back to.
+		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused || ev.Service && (!p.Labelled || !pop.Diversion.Holds()),
 		QueueDelay: queueDelay(s), Answer: answer(ev.Observations),
 	}
 	if s.Live {
@@ -162,7 +165,7 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 		one.Drained = drained(mine, d.Failover, d.Incarnation == s.Record.Incarnation)
 	}
 	if d, due := j.kept.due[p.Name]; due {
-		if one.Returned = j.returned(mine, p.Name, d.At, r.World.Now); !one.Returned {
+		if one.Returned = !ev.Service && j.returned(mine, p.Name, d.At, r.World.Now); !one.Returned {
 			pop.Paid = append(pop.Paid, p.Name)
 		}
 	}

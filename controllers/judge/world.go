@@ -48,7 +48,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 	j.nodes = j.judgeNodes(r.World)
 	r.Nodes, r.Machines = j.nodes, j.roster.machines
 	for _, p := range j.roster.populations {
-		pop := &Population{Presence: p.presence, Subject: p.subject, Refused: p.refused, Why: p.why, Pods: p.pods}
+		pop := &Population{Presence: p.presence, Subject: p.subject, Refused: p.refused, Why: p.why, Pods: p.pods, Diversion: p.diversion}
 		key := client.ObjectKeyFromObject(p.presence)
 		r.Populations[key] = pop
 		switch {

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/judge"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
@@ -56,4 +57,19 @@ func kernels(s *v1alpha1.PresenceStatus, all map[string]verdict.Kernel, set sett
 	default:
 		set(v1alpha1.ConditionKernelAsked, metav1.ConditionTrue, v1alpha1.ReasonKernelAsked, "The kernel of every server's node is asked.")
 	}
+}
+
+// diverted says whether new clients are led past a server that is taken out, of
+// services alone: heartbeat servers say so themselves.
+func diverted(s *v1alpha1.PresenceStatus, p *judge.Population, set setter) {
+	if p.Subject != v1alpha1.SubjectServers || p.Presence.Spec.Servers.Probe.Heartbeats() {
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionDiverted)
+		return
+	}
+	holds, reason, message := p.Diversion.Say()
+	status := metav1.ConditionFalse
+	if holds {
+		status = metav1.ConditionTrue
+	}
+	set(v1alpha1.ConditionDiverted, status, reason, shorten(message))
 }

@@ -42,7 +42,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 	if p.Refused != "" {
 		set(v1alpha1.ConditionAccepted, metav1.ConditionFalse, p.Refused, p.Why)
 		set(v1alpha1.ConditionReady, metav1.ConditionFalse, p.Refused, p.Why)
-		for _, kind := range []string{v1alpha1.ConditionHealthy, v1alpha1.ConditionFrozen, v1alpha1.ConditionFewObservers, v1alpha1.ConditionCalibrating, v1alpha1.ConditionKernelAsked} {
+		for _, kind := range []string{v1alpha1.ConditionHealthy, v1alpha1.ConditionFrozen, v1alpha1.ConditionFewObservers, v1alpha1.ConditionCalibrating, v1alpha1.ConditionKernelAsked, v1alpha1.ConditionDiverted} {
 			meta.RemoveStatusCondition(&s.Conditions, kind)
 		}
 		s.Reason = p.Refused
@@ -63,6 +63,7 @@ func Status(last v1alpha1.PresenceStatus, w verdict.World, p *judge.Population) 
 	frozen(p, set)
 	observers(p, set)
 	calibration(p, set)
+	diverted(&s, p, set)
 	if !ready && meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionHealthy) != nil {
 		// What was known last stands until more is.
 		s.Counts, s.NotAlive, s.AdvisedIntervals = last.Counts, last.NotAlive, last.AdvisedIntervals

@@ -86,7 +86,7 @@ func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, a
 	stuck := d.move(p, f, faults)
 	d.keepShedding(p.Mode, f)
 	d.release(f, restless, stuck)
-	if p.Mode == Automatic && len(d.Moves) == 0 && len(active) == 0 && len(faults) == 0 {
+	if p.Mode == Automatic && !p.Stay && len(d.Moves) == 0 && len(active) == 0 && len(faults) == 0 {
 		d.bringBack(now, p, f)
 		if len(d.Moves) == 0 && !f.unsettled() {
 			d.rebalance(now, p, f)

@@ -43,6 +43,9 @@ type Policy struct {
 	// AnswerTime is the longest time in which a healthy server answers; zero:
 	// verdict.DefaultAnswerTime. At half of it a receiver is slow.
 	AnswerTime time.Duration
+	// Stay: clients leave servers in trouble only, because the others could not tell
+	// theirs to go: nobody is sent back to a server, and the load is not evened.
+	Stay bool
 	// Memory is that of the last Decision, handed back; zero at the first.
 	Memory Memory
 }

@@ -16,7 +16,7 @@ import (
 
 // TestScenarios replays testdata/*.txt. The lines that its files may hold:
 //
-//	policy    mode=MODE maxServers=N rate=N answer=D
+//	policy    mode=MODE maxServers=N rate=N answer=D stay
 //	frozen REASON | thawed
 //	server S  state=STATE unproven suppressed=D sessions=N capacity=N queueDelay=D answer=D
 //	          noAddress exempt out drained returned advised shedding newest
@@ -179,6 +179,8 @@ func (b *bench) policyArg(a scenario.Arg) (err error) {
 		var n int
 		n, err = strconv.Atoi(a.Value)
 		b.policy.MaxServers = func(int) int { return n }
+	case "stay":
+		b.policy.Stay = a.Value == "true"
 	case "answer":
 		b.policy.AnswerTime, err = time.ParseDuration(a.Value)
 	case "rate":

@@ -35,7 +35,8 @@ type PresenceStatusApplyConfiguration struct {
 	// clients.interval.max, or as the max of an override. Networks of which too
 	// little is reported are left out.
 	AdvisedIntervals []AdvisedIntervalApplyConfiguration `json:"advisedIntervals,omitempty"`
-	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers and Calibrating.
+	// Conditions are Accepted, Ready, Healthy, Frozen, FewObservers, Calibrating,
+	// KernelAsked and Diverted.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
