@@ -1,0 +1,126 @@
+package service
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Mode is how a server behaves.
+type Mode string
+
+// The modes of a server.
+const (
+	// Well: everything is answered.
+	Well Mode = "well"
+	// Deadlocked: connections and requests are taken, and none is ever answered.
+	Deadlocked Mode = "deadlocked"
+	// NotAccepting: no further connection is accepted; those that stand are served.
+	NotAccepting Mode = "not-accepting"
+	// Slow: every answer comes late.
+	Slow Mode = "slow"
+)
+
+// worker is what every answer has to get past, that to a probe too: the work path
+// of a server.
+type worker struct {
+	slow time.Duration
+	// unit is what one unit of work digests.
+	unit []byte
+
+	mu      sync.Mutex
+	mode    Mode
+	changed chan struct{} // closed once mode is another
+}
+
+func newWorker(slow time.Duration) *worker {
+	return &worker{slow: slow, unit: make([]byte, 64<<10), mode: Well, changed: make(chan struct{})}
+}
+
+func (w *worker) now() (Mode, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mode, w.changed
+}
+
+func (w *worker) set(m Mode) error {
+	switch m {
+	case Well, Deadlocked, NotAccepting, Slow:
+	default:
+		return fmt.Errorf("%q is no mode: give %s, %s, %s or %s", m, Well, Deadlocked, NotAccepting, Slow)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mode = m
+	close(w.changed)
+	w.changed = make(chan struct{})
+	return nil
+}
+
+// do works, and returns when the answer may go out. It gives up with ctx.
+func (w *worker) do(ctx context.Context, units int) error {
+	late := time.NewTimer(w.slow)
+	defer late.Stop()
+	for range units {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_ = sha256.Sum256(w.unit)
+	}
+	for {
+		mode, changed := w.now()
+		var due <-chan time.Time
+		switch mode {
+		case Deadlocked:
+		case Slow:
+			due = late.C
+		default:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-due:
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// gate is a listener that hands out no connection while its server does not accept.
+type gate struct {
+	net.Listener
+	worker *worker
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept waits for a connection. The one that was already waited for when the mode
+// changed is taken from the kernel, and held.
+func (g *gate) Accept() (net.Conn, error) {
+	conn, err := g.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		mode, changed := g.worker.now()
+		if mode != NotAccepting {
+			return conn, nil
+		}
+		select {
+		case <-g.closed:
+			conn.Close()
+			return nil, net.ErrClosed
+		case <-changed:
+		}
+	}
+}
+
+// Close ends every Accept.
+func (g *gate) Close() error {
+	g.once.Do(func() { close(g.closed) })
+	return g.Listener.Close()
+}
