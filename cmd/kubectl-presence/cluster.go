@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -55,14 +56,19 @@ func (p *plugin) connect() (*cluster, error) {
 		return nil, fmt.Errorf("the kubeconfig can't be used: %w", err)
 	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for kind, plural := range map[schema.GroupVersionKind]string{
-		v1alpha1.GroupVersion.WithKind("Presence"): "presences",
-		v1alpha1.GroupVersion.WithKind("Failover"): "failovers",
-		corev1.SchemeGroupVersion.WithKind("Pod"):  "pods",
+		v1alpha1.GroupVersion.WithKind("Presence"):        "presences",
+		v1alpha1.GroupVersion.WithKind("Failover"):        "failovers",
+		corev1.SchemeGroupVersion.WithKind("Pod"):         "pods",
+		corev1.SchemeGroupVersion.WithKind("Service"):     "services",
+		appsv1.SchemeGroupVersion.WithKind("Deployment"):  "deployments",
+		appsv1.SchemeGroupVersion.WithKind("ReplicaSet"):  "replicasets",
+		appsv1.SchemeGroupVersion.WithKind("StatefulSet"): "statefulsets",
+		appsv1.SchemeGroupVersion.WithKind("DaemonSet"):   "daemonsets",
 	} {
 		mapper.AddSpecific(kind, kind.GroupVersion().WithResource(plural),
 			kind.GroupVersion().WithResource(strings.ToLower(kind.Kind)), meta.RESTScopeNamespace)

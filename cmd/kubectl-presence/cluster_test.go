@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,7 +42,7 @@ func newWorld(t *testing.T) *world {
 	cp := controlplane.ForTest(t)
 	w := &world{t: t, cp: cp, namespace: cp.Namespace(t, "im"), system: cp.Namespace(t, "system"), clock: time.Now()}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -374,9 +375,12 @@ func TestWhatIsWrongIsOneSentenceWithItsRemedy(t *testing.T) {
 		{"a controller's address that is none", []string{"why", "a", "--controller", "10.0.0.1:8080"}, exitUsage, "write http://host:port"},
 		{"a client id that can't be one", []string{"who", "a/b"}, exitUsage, "can't be the id of a client"},
 		{"a kind that there isn't", append([]string{"pause", "node/a"}, append(there, none.URL)...), exitUsage, "neither a Presence nor a pod"},
+		{"a kind that is not adopted", append([]string{"adopt", "deployment/web"}, append(there, none.URL)...), exitUsage, "is no Service: write its name"},
+		{"no time to wait", []string{"adopt", "web", "--timeout", "0s"}, exitUsage, "give a positive one"},
 		{"a kubeconfig that is not there", []string{"why", "a", "--kubeconfig", "/dev/null/none"}, exitUsage, "kubeconfig can't be used"},
 		{"a cluster without Rollcall", append([]string{"why", "a"}, append(there, none.URL)...), exitFailed, "has no such resource: choose the cluster with --context, or install Rollcall's CRDs"},
 		{"the same, for one object", append([]string{"pause", "a"}, append(there, none.URL)...), exitFailed, "install Rollcall's CRDs"},
+		{"the same, for a Service", append([]string{"adopt", "a"}, append(there, "http://127.0.0.1:1")...), exitFailed, "doesn't answer"},
 		{"an API server that is away", append([]string{"why", "a"}, append(there, "http://127.0.0.1:1")...), exitFailed, "doesn't answer"},
 		{"the same, for a pause", append([]string{"pause", "a"}, append(there, "http://127.0.0.1:1")...), exitFailed, "rollcall pause --etcd ENDPOINTS stops everything without it"},
 	} {

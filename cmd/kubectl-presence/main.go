@@ -1,6 +1,6 @@
 // Command kubectl-presence is a kubectl plugin for those who run Rollcall: why a
-// server is held to be what it is, where a client is, and taking servers out and
-// exempting them. It goes through the Kubernetes API; the stop switch that works
+// server is held to be what it is, where a client is, taking servers out, making
+// Services ready for that, and exempting servers. It goes through the Kubernetes API; the stop switch that works
 // without it is "rollcall pause".
 package main
 
@@ -69,7 +69,9 @@ func fail(format string, args ...any) error { return failure{fmt.Errorf(format, 
 // plugin is what all commands share.
 type plugin struct {
 	out, err io.Writer
-	flags    *genericclioptions.ConfigFlags
+	// in is where a person answers.
+	in    io.Reader
+	flags *genericclioptions.ConfigFlags
 	// system is the installation's namespace, and controller the address of one
 	// to ask directly; empty: those of the system namespace, through the API server.
 	system, controller string
@@ -79,12 +81,15 @@ type plugin struct {
 	// look is how often progress is looked at, and hint after how long without
 	// any a person is told what may be wrong.
 	look, hint time.Duration
+	// settle is how long a change may take to reach those parts of Kubernetes that
+	// don't tell whether they have seen it.
+	settle time.Duration
 }
 
 func newPlugin(out, err io.Writer) *plugin {
 	return &plugin{
 		out: out, err: err, flags: genericclioptions.NewConfigFlags(true), system: defaultSystem,
-		now: time.Now, look: 500 * time.Millisecond, hint: 10 * time.Second,
+		in: os.Stdin, now: time.Now, look: 500 * time.Millisecond, hint: 10 * time.Second, settle: 5 * time.Second,
 	}
 }
 
@@ -93,14 +98,15 @@ func (p *plugin) rootCommand() *cobra.Command {
 		Use:   "presence",
 		Short: "Who is here, who still answers, and where everybody else should go",
 		Long: `Ask Rollcall why it holds a server to be what it is and where a client is, move
-the clients of a server elsewhere, and exempt servers from being acted on.`,
+the clients of a server elsewhere, make Services ready for that, and exempt servers
+from being acted on.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl presence"},
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a subcommand is needed: why, who, drain, pause or resume (see kubectl presence --help)")
+			return errors.New("a subcommand is needed: why, who, drain, adopt, pause or resume (see kubectl presence --help)")
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -115,7 +121,7 @@ the clients of a server elsewhere, and exempt servers from being acted on.`,
 		}
 		return nil
 	}
-	root.AddCommand(p.whyCommand(), p.whoCommand(), p.drainCommand(), p.pauseCommand(), p.resumeCommand())
+	root.AddCommand(p.whyCommand(), p.whoCommand(), p.drainCommand(), p.adoptCommand(), p.pauseCommand(), p.resumeCommand())
 	return root
 }
 
