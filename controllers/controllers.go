@@ -194,7 +194,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "presenceStatus", "presenceRepair", "taint", "mayTaint", "defaultPresence", "watch", "keep")
+		"putDirective", "deleteDirective", "countSessions", "label", "evict", "presenceStatus", "presenceRepair", "taint", "mayTaint", "defaultPresence", "watch", "keep")
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (c *Controllers) makeParts() error {
 	c.once = &retry.Once{Retry: c.retry, Logger: c.cfg.Logger, Now: time.Now, Go: c.background.Go, Done: c.book.Touch}
 	c.gate = &gate.Gate{
 		Client: c.manager.GetClient(), Live: c.manager.GetAPIReader(), Book: c.book, Ledger: c.ledger,
-		Last: c.judge.Last, Logger: c.cfg.Logger, Once: c.once,
+		Last: c.judge.Last, Recorder: c.manager.GetEventRecorder("rollcall-controller"), Logger: c.cfg.Logger, Once: c.once,
 	}
 	c.kept = &kept.Keeper{Book: c.book, Once: c.once, Logger: c.cfg.Logger}
 	c.questions, err = explain.New(explain.Config{

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	ac "github.com/rollcall-dev/rollcall/api/applyconfiguration/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
@@ -50,9 +52,9 @@ func (w *world) service(name, node string) *server {
 }
 
 // watchWeb makes the Presence of services.
-func (w *world) watchWeb() {
+func (w *world) watchWeb(change ...func(*v1alpha1.FailoverPolicy)) {
 	w.t.Helper()
-	w.create(&v1alpha1.Presence{
+	p := &v1alpha1.Presence{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
 		Spec: v1alpha1.PresenceSpec{Servers: &v1alpha1.ServersSpec{
 			Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, Port: port("web"),
@@ -60,7 +62,25 @@ func (w *world) watchWeb() {
 			Overload: v1alpha1.OverloadSpec{Recovery: metav1.Duration{Duration: time.Second}},
 			Failover: v1alpha1.FailoverPolicy{Mode: v1alpha1.ModeAutomatic, Sever: v1alpha1.SeverPolicy{Mode: v1alpha1.SeverPaced}},
 		}},
-	})
+	}
+	for _, f := range change {
+		f(&p.Spec.Servers.Failover)
+	}
+	w.create(p)
+}
+
+// following makes the Service that leads to services that accept.
+func (w *world) following() *corev1.Service {
+	w.t.Helper()
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": "web", v1alpha1.AcceptingLabel: "true"},
+			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: port("web")}},
+		},
+	}
+	w.create(s)
+	return s
 }
 
 func TestTheClientsOfAServiceAreMoved(t *testing.T) {
@@ -78,14 +98,7 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 	for i := range pods {
 		holds(i, wire.BandOK, 100)
 	}
-	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
-		Spec: corev1.ServiceSpec{
-			Selector: map[string]string{"app": "web", v1alpha1.AcceptingLabel: "true"},
-			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: port("web")}},
-		},
-	}
-	w.create(service)
+	service := w.following()
 	w.watchWeb()
 	c, _ := w.controller("one")
 	w.ready(c)
@@ -97,17 +110,17 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 
 	holds(1, wire.BandUnread, 100)
 	w.hear(pods[1], wire.BandHung, "a", "b")
-	failover := func() *v1alpha1.Failover {
+	only := func() *v1alpha1.Failover {
 		if all := w.failovers(); len(all) == 1 {
 			return &all[0]
 		}
 		return nil
 	}
 	w.eventually("a Failover asks the severer", func() bool {
-		fo := failover()
+		fo := only()
 		return fo != nil && fo.Status.Sever != nil
 	})
-	fo := failover()
+	fo := only()
 	if o := fo.Status.Sever; fo.Spec.Server != "web-1" || fo.Spec.Incarnation != string(pods[1].pod.UID) || fo.Spec.Clients != 100 ||
 		o.PodUID != pods[1].pod.UID || o.Node != "far-1" || o.Port != port("web") {
 		t.Fatalf("the Failover is %+v", fo)
@@ -126,7 +139,7 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 	holds(0, wire.BandOK, 135)
 	holds(2, wire.BandOK, 125)
 	w.eventually("who came up elsewhere is counted", func() bool {
-		s := failover().Status
+		s := only().Status
 		return s.Moved == 60 && s.Pending == 40 && s.MovedBy.Severed == 60
 	})
 	severed(100, 0)
@@ -134,7 +147,7 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 	holds(2, wire.BandOK, 150)
 	holds(1, wire.BandUnread, 0)
 	w.eventually("all are elsewhere", func() bool {
-		fo := failover()
+		fo := only()
 		c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionProcessing)
 		return c.Reason == v1alpha1.ReasonMoved && fo.Status.Moved == 100 && fo.Status.Sever == nil
 	})
@@ -154,6 +167,48 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 	w.hear(pods[0], wire.BandHung, "a", "b")
 	w.eventually("it is overloaded", func() bool { return *w.presence("web").Status.Counts.Overloaded == 1 })
 	w.always("and keeps its clients, who would come back to it", time.Second, func() bool { return len(w.failovers()) == 1 })
+}
+
+// The last resort, which a disruption budget may forbid for a while.
+func TestAServerThatStaysOverloadedIsEvicted(t *testing.T) {
+	w := newWorld(t, 0)
+	var pods []*server
+	for i := range 3 {
+		pods = append(pods, w.service(fmt.Sprintf("web-%d", i), fmt.Sprintf("far-%d", i)))
+		w.hear(pods[i], wire.BandOK, zones...)
+		w.severer(fmt.Sprintf("far-%d", i), 1, pods[i], wire.BandOK, 0)
+	}
+	w.following()
+	w.watchWeb(func(p *v1alpha1.FailoverPolicy) {
+		p.Restart = &v1alpha1.RestartPolicy{After: metav1.Duration{Duration: 10 * time.Second}}
+	})
+	budget := &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
+		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+	}
+	w.create(budget) // nobody reckons with budgets here, so that none allows anything
+	c, _ := w.controller("one")
+	w.ready(c)
+	w.hear(pods[1], wire.BandHung, "a", "b")
+	w.eventually("it is taken out, and has no connection", func() bool {
+		all := w.failovers()
+		return len(all) == 1 && failover.Outcome(&all[0]) == v1alpha1.ReasonMoved
+	})
+	evicted := func(i int) bool {
+		var pod corev1.Pod
+		if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(pods[i].pod), &pod); err != nil {
+			t.Fatal(err)
+		}
+		return pod.DeletionTimestamp != nil
+	}
+	w.always("the budget holds", 12*time.Second, func() bool { return !evicted(1) })
+	if err := w.api.Delete(t.Context(), budget); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("it is evicted", func() bool { return evicted(1) })
+	if evicted(0) || evicted(2) {
+		t.Error("others are evicted too")
+	}
 }
 
 func TestAServiceThatNobodyLeadsPastIsJudgedAndLeftAlone(t *testing.T) {

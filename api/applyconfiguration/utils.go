@@ -64,6 +64,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ProbeSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ProbeTLS"):
 		return &apiv1alpha1.ProbeTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RestartPolicy"):
+		return &apiv1alpha1.RestartPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServersSpec"):
 		return &apiv1alpha1.ServersSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Severed"):

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -36,9 +37,10 @@ type Gate struct {
 	Book   *evidence.Book
 	Ledger *failover.Ledger
 	// Last is the newest judgement; nil: none.
-	Last   func() *judge.Result
-	Logger *slog.Logger
-	Once   *retry.Once
+	Last     func() *judge.Result
+	Recorder events.EventRecorder
+	Logger   *slog.Logger
+	Once     *retry.Once
 }
 
 // Divert turns a server's label to false, and returns at once.
@@ -80,6 +82,7 @@ func (g *Gate) Keep(t *lead.Tenure, r *judge.Result) {
 	g.labels(t, r, directives, failovers)
 	g.orphans(t, r, directives, failovers)
 	g.admit(t, r, directives)
+	g.restart(t, r)
 	g.shed(t, r, directives)
 }
 

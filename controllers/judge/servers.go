@@ -122,13 +122,17 @@ func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, fa
 
 // pacing is the plan's policy, as a Presence has it.
 func pacing(spec *v1alpha1.ServersSpec) plan.Policy {
-	return plan.Policy{
+	p := plan.Policy{
 		Mode:       plan.Mode(spec.Failover.Mode),
 		MaxServers: func(total int) int { return scaled(spec.Failover.MaxServers, total, false) },
 		Rate:       float64(spec.Failover.ClientsPerSecond),
 		AnswerTime: spec.Overload.AnswerTime.Duration,
 		Stay:       !spec.Probe.Heartbeats(),
 	}
+	if r := spec.Failover.Restart; r != nil {
+		p.RestartAfter = r.After.Duration
+	}
+	return p
 }
 
 // newestRevision is that of the youngest pod.

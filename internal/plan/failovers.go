@@ -83,6 +83,7 @@ func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, a
 		return d
 	}
 	d.Readmit = readmit
+	d.restart(now, p, f)
 	stuck := d.move(p, f, faults)
 	d.keepShedding(p.Mode, f)
 	d.release(f, restless, stuck)
@@ -254,6 +255,25 @@ func (d *Decision) move(p Policy, f *fleet, faults []*Server) (stuck bool) {
 		d.Moves[i].Rate = atLeastOne(d.Moves[i].Rate / float64(len(d.Moves)+f.active))
 	}
 	return stuck
+}
+
+// restart plans the last resort: a server that has been taken out, and whose clients
+// are gone as far as they can be, answers nobody any more. Nobody is worse off for it.
+// One that is dead has nobody to end.
+func (d *Decision) restart(now time.Time, p Policy, f *fleet) {
+	if p.Mode != Automatic || p.RestartAfter <= 0 {
+		return
+	}
+	for _, s := range f.servers {
+		if !s.Out || s.Exempt || s.Drained || f.leaving[s.Name] || s.Verdict.State != verdict.Overloaded || !s.Verdict.Proven {
+			continue
+		}
+		if at := s.Verdict.Since.Add(p.RestartAfter); now.Before(at) {
+			d.again(at)
+		} else {
+			d.Restart = append(d.Restart, s.Name)
+		}
+	}
 }
 
 func (d *Decision) shed(s *Server, why string) {

@@ -46,6 +46,9 @@ type Policy struct {
 	// Stay: clients leave servers in trouble only, because the others could not tell
 	// theirs to go: nobody is sent back to a server, and the load is not evened.
 	Stay bool
+	// RestartAfter is how long a server that is out must have been overloaded for its
+	// process to be ended; zero: never.
+	RestartAfter time.Duration
 	// Memory is that of the last Decision, handed back; zero at the first.
 	Memory Memory
 }
@@ -147,6 +150,8 @@ type Decision struct {
 	Moves []Move
 	// Readmit are servers that are out and may be let in again.
 	Readmit []string
+	// Restart are servers that are out, and whose process should be ended.
+	Restart []string
 	// Blocked says in words why something that would have been done is not.
 	Blocked string
 	// NoHeadroom: the others have no room for a server's clients, so that these stay.

@@ -16,7 +16,7 @@ import (
 
 // TestScenarios replays testdata/*.txt. The lines that its files may hold:
 //
-//	policy    mode=MODE maxServers=N rate=N answer=D stay
+//	policy    mode=MODE maxServers=N rate=N answer=D stay restart=D
 //	frozen REASON | thawed
 //	server S  state=STATE unproven suppressed=D sessions=N capacity=N queueDelay=D answer=D
 //	          noAddress exempt out drained returned advised shedding newest
@@ -80,6 +80,9 @@ func (b *bench) Judge(at time.Duration) (news []string, next time.Duration) {
 	}
 	if len(d.Readmit) > 0 {
 		news = append(news, "readmit "+strings.Join(d.Readmit, " "))
+	}
+	if len(d.Restart) > 0 {
+		news = append(news, "restart "+strings.Join(d.Restart, " "))
 	}
 	if d.NoHeadroom {
 		news = append(news, "no headroom")
@@ -179,6 +182,8 @@ func (b *bench) policyArg(a scenario.Arg) (err error) {
 		var n int
 		n, err = strconv.Atoi(a.Value)
 		b.policy.MaxServers = func(int) int { return n }
+	case "restart":
+		b.policy.RestartAfter, err = time.ParseDuration(a.Value)
 	case "stay":
 		b.policy.Stay = a.Value == "true"
 	case "answer":

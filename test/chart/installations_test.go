@@ -123,6 +123,25 @@ func TestOnlyWhereItIsAskedForMayNodesBePatched(t *testing.T) {
 	}
 }
 
+// Nor evict pods.
+func TestOnlyWhereItIsAskedForMayPodsBeEvicted(t *testing.T) {
+	for set, want := range map[string]bool{"false": false, "true": true} {
+		r := render(t, "--set", "controller.evictServers="+set)
+		for _, o := range r {
+			rules, _, _ := unstructured.NestedSlice(o.Object, "rules")
+			for _, rule := range rules {
+				resources, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "resources")
+				if slices.Contains(resources, "pods/eviction") && (!want || o.GetName() != "rollcall-evicter."+namespace) {
+					t.Errorf("with controller.evictServers=%s %s may evict pods", set, o.GetName())
+				}
+			}
+		}
+		if r.has("ClusterRoleBinding", "rollcall-evicter."+namespace) != want || r.has("ClusterRole", "rollcall-evicter."+namespace) != want {
+			t.Errorf("with controller.evictServers=%s the right is given: %v", set, !want)
+		}
+	}
+}
+
 func TestAgentsMayGossipOnTheNodesNetwork(t *testing.T) {
 	r := render(t, "--set", "agent.gossip.hostNetwork=true,agent.gossip.port=7000")
 	pod := podTemplate(t, r.find(t, "DaemonSet", "rollcall-agent")).Spec

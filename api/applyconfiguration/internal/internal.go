@@ -121,6 +121,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.FailoverMode
       default: Advise
+    - name: restart
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.RestartPolicy
     - name: sever
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.SeverPolicy
@@ -504,6 +507,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: serverName
       type:
         scalar: string
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.RestartPolicy
+  map:
+    fields:
+    - name: after
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.ServersSpec
   map:
     fields:

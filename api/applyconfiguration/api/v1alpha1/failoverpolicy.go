@@ -25,6 +25,9 @@ type FailoverPolicyApplyConfiguration struct {
 	// Sever says what is done about the connections of a server that does not
 	// move its clients itself.
 	Sever *SeverPolicyApplyConfiguration `json:"sever,omitempty"`
+	// Restart, where it is set, has a server that stays overloaded evicted, as the
+	// last resort.
+	Restart *RestartPolicyApplyConfiguration `json:"restart,omitempty"`
 }
 
 // FailoverPolicyApplyConfiguration constructs a declarative configuration of the FailoverPolicy type for use with
@@ -70,5 +73,13 @@ func (b *FailoverPolicyApplyConfiguration) WithMinHealthy(value intstr.IntOrStri
 // If called multiple times, the Sever field is set to the value of the last call.
 func (b *FailoverPolicyApplyConfiguration) WithSever(value *SeverPolicyApplyConfiguration) *FailoverPolicyApplyConfiguration {
 	b.Sever = value
+	return b
+}
+
+// WithRestart sets the Restart field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Restart field is set to the value of the last call.
+func (b *FailoverPolicyApplyConfiguration) WithRestart(value *RestartPolicyApplyConfiguration) *FailoverPolicyApplyConfiguration {
+	b.Restart = value
 	return b
 }
