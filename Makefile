@@ -151,6 +151,10 @@ image: ## The container image, with the engine (ENGINE=docker), ko, or neither: 
 e2e: ## The end-to-end suite, on the cluster of KUBECONFIG or on a lab of its own (docs/e2e.md). ARGS="-loss 20s" is quicker.
 	hack/e2e '^TestFaults$$' $(ARGS)
 
+.PHONY: e2e-services
+e2e-services: ## Services that are not Rollcall's own, with 300 clients each, whose pods hang in every way.
+	hack/e2e '^TestServices$$' $(ARGS)
+
 .PHONY: e2e-power
 e2e-power: ## Nodes are powered off 30 times (ROUNDS), and how long each took to be Dead is listed.
 	hack/e2e '^TestPower$$' -rounds $(ROUNDS) $(ARGS)

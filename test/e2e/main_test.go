@@ -18,12 +18,15 @@ const gate = "ROLLCALL_E2E"
 var (
 	image     = flag.String("image", "", "Rollcall's image in the cluster, `repository:tag`; empty: the chart's own, so that nothing is set at all")
 	mosquitto = flag.String("mosquitto", "eclipse-mosquitto:2", "`image` with mosquitto_sub and a shell")
-	lossFor   = flag.Duration("loss", 2*time.Minute, "how long packets are lost")
-	awayFor   = flag.Duration("away", time.Minute, "how long the API server is stopped")
-	rounds    = flag.Int("rounds", 0, "power-offs of TestPower; 0: none")
-	output    = flag.String("o", "../../bin/e2e", "`directory` for what was seen: a file for each fault, and the table")
-	docs      = flag.Bool("docs", false, "put the tables into docs/e2e.md")
-	keep      = flag.Bool("keep", false, "leave the installation as it is when the suite ends early")
+	// Only TestServices needs it.
+	serviceImage = flag.String("service", "", "`image` with the program of test/e2e/service/cmd as its entry point")
+
+	lossFor = flag.Duration("loss", 2*time.Minute, "how long packets are lost")
+	awayFor = flag.Duration("away", time.Minute, "how long the API server is stopped")
+	rounds  = flag.Int("rounds", 0, "power-offs of TestPower; 0: none")
+	output  = flag.String("o", "../../bin/e2e", "`directory` for what was seen: a file for each fault, and the table")
+	docs    = flag.Bool("docs", false, "put the tables into docs/e2e.md")
+	keep    = flag.Bool("keep", false, "leave the installation as it is when the suite ends early")
 )
 
 func TestMain(m *testing.M) {

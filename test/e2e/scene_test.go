@@ -258,7 +258,7 @@ func (s *scene) keep(started time.Time) {
 func (s *scene) logs() {
 	ctx, cancel := lasting(s.t)
 	defer cancel()
-	for _, component := range []string{"controller", "server", "agent"} {
+	for _, component := range []string{"controller", "server", "agent", "sever"} {
 		pods, err := s.part(ctx, component)
 		if err != nil {
 			s.t.Log(err)

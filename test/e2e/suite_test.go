@@ -103,14 +103,32 @@ func (w *world) image(t *testing.T) string {
 }
 
 // install installs the chart with no values at all, but for an image that was
-// asked for, and uninstalls it in the end.
+// asked for, tells what it took, and uninstalls it in the end.
 func (w *world) install(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	took := w.installWith(t)
+	text := fmt.Sprintf("`helm install` with no values: %s; everything Ready, nodes and servers counted: %s.\n", seconds(took), seconds(time.Since(began)))
+	publish(t, "install", text)
+	if out, err := w.run(t.Context(), "", w.helm, "test", release, "--namespace", namespace); err != nil {
+		t.Errorf("helm test: %v\n%s", err, out)
+	}
+	table, err := w.run(t.Context(), "", w.kubectl, "get", "presence", "--all-namespaces")
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("kubectl get presence -A\n%s", table)
+}
+
+// installWith installs the chart with values, `--set` and all, and uninstalls it in
+// the end. It returns how long helm took, of the time until all is Ready.
+func (w *world) installWith(t *testing.T, values ...string) time.Duration {
 	t.Helper()
 	t.Cleanup(func() { w.spawner.Close() })
 	args := []string{
 		"install", release, filepath.Join(w.root, "charts", "rollcall"), "--namespace", namespace, "--create-namespace", "--wait", "--timeout", "5m",
 	}
-	args = append(args, imageValues(t)...)
+	args = append(append(args, imageValues(t)...), values...)
 	began := time.Now()
 	out, err := w.run(t.Context(), "", w.helm, args...)
 	if err != nil {
@@ -127,14 +145,5 @@ func (w *world) install(t *testing.T) {
 	if err := w.allReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("`helm install` with no values: %s; everything Ready, nodes and servers counted: %s.\n", seconds(took), seconds(time.Since(began)))
-	publish(t, "install", text)
-	if out, err := w.run(t.Context(), "", w.helm, "test", release, "--namespace", namespace); err != nil {
-		t.Errorf("helm test: %v\n%s", err, out)
-	}
-	table, err := w.run(t.Context(), "", w.kubectl, "get", "presence", "--all-namespaces")
-	if err != nil {
-		t.Error(err)
-	}
-	t.Logf("kubectl get presence -A\n%s", table)
+	return took
 }

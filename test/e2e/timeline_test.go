@@ -58,6 +58,8 @@ type timeline struct {
 	columns map[string][]string // by kind, in order
 	now     map[subject]row
 	changes []change
+	// tenant is a namespace of whose pods it is followed, too, whether they are ready.
+	tenant string
 	// silent since when the API server has not answered; zero: it does.
 	silent time.Time
 }
@@ -180,12 +182,29 @@ func (l *timeline) servers(ctx context.Context, seen map[subject]row) error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	tenant := l.tenant
+	l.mu.Unlock()
+	if tenant != "" {
+		list, err := l.w.kube.CoreV1().Pods(tenant).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		pods = append(pods, list.Items...)
+	}
 	for i := range pods {
 		seen[subject{podReady, pods[i].Name}] = row{
 			"Node": pods[i].Spec.NodeName, "Ready": fmt.Sprint(ready(&pods[i])), "Restarts": fmt.Sprint(restarts(&pods[i])),
 		}
 	}
 	return nil
+}
+
+// alsoPodsOf has the pods of one more namespace followed.
+func (l *timeline) alsoPodsOf(namespace string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tenant = namespace
 }
 
 func ready(p *corev1.Pod) bool {

@@ -73,10 +73,11 @@ func Use(ctx context.Context, c ClientsConfig) error {
 	return together(ctx, func(ctx context.Context) error { return serveHTTP(ctx, c.Control, told(records)) }, func(ctx context.Context) error {
 		var all sync.WaitGroup
 		for i, r := range records {
-			if i > 0 && pause(ctx, time.Second/time.Duration(c.PerSecond)) != nil {
-				break
-			}
-			all.Go(func() { r.use(ctx, speakers[i], c.Every) })
+			all.Go(func() {
+				if pause(ctx, time.Duration(i)*time.Second/time.Duration(c.PerSecond)) == nil {
+					r.use(ctx, speakers[i], c.Every)
+				}
+			})
 		}
 		all.Wait()
 		return nil
