@@ -156,6 +156,7 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 	w.hear(pods[1], wire.BandOK, "a", "b")
 	w.eventually("it is let in again", func() bool { return w.accepting("web-1") == "true" && w.directive("web-1") == nil })
 	w.always("nobody is sent back: the others answer", 4*time.Second, func() bool { return len(w.failovers()) == 1 })
+	drain := &v1alpha1.Failover{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "by-hand"}, Spec: v1alpha1.FailoverSpec{Presence: "web", Server: "web-0"}}
 
 	service.Spec.Selector = map[string]string{"app": "web"}
 	if err := w.api.Update(t.Context(), service); err != nil {
@@ -164,9 +165,17 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 	w.eventually("a Service that does not follow is said", func() bool {
 		return says(w.presence("web"), v1alpha1.ConditionDiverted, "False", v1alpha1.ReasonNotFollowing)
 	})
+	w.create(drain)
+	w.eventually("and who drains by hand", func() bool {
+		if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(drain), drain); err != nil {
+			t.Fatal(err)
+		}
+		c := meta.FindStatusCondition(drain.Status.Conditions, v1alpha1.ConditionProcessing)
+		return c != nil && c.Reason == v1alpha1.ReasonCancelled && strings.Contains(c.Message, "these Services lead to the servers")
+	})
 	w.hear(pods[0], wire.BandHung, "a", "b")
 	w.eventually("it is overloaded", func() bool { return *w.presence("web").Status.Counts.Overloaded == 1 })
-	w.always("and keeps its clients, who would come back to it", time.Second, func() bool { return len(w.failovers()) == 1 })
+	w.always("and keeps its clients, who would come back to it", time.Second, func() bool { return len(w.failovers()) == 2 })
 }
 
 // The last resort, which a disruption budget may forbid for a while.

@@ -79,7 +79,7 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*
 	}
 	k.here, err = watch(map[client.Object]cache.ByObject{
 		&v1alpha1.Presence{}: {},
-		&v1alpha1.Failover{}: {},
+		&v1alpha1.Failover{}: {Transform: stripFailover},
 		&corev1.Pod{}:        {Field: fields.OneTermEqualSelector("spec.nodeName", node), Transform: strip},
 	})
 	if err != nil {
@@ -114,7 +114,12 @@ func (k *KubeCluster) Run(ctx context.Context) error {
 			return fmt.Errorf("sampler: watch %T: %w", watched.kind, err)
 		}
 		changed := toolscache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { poke(k.dirty) }, UpdateFunc: func(any, any) { poke(k.dirty) }, DeleteFunc: func(any) { poke(k.dirty) },
+			AddFunc: func(any) { poke(k.dirty) }, DeleteFunc: func(any) { poke(k.dirty) },
+			UpdateFunc: func(before, after any) {
+				if !sameMove(before, after) {
+					poke(k.dirty)
+				}
+			},
 		}
 		if _, err := informer.AddEventHandler(changed); err != nil {
 			return fmt.Errorf("sampler: watch %T: %w", watched.kind, err)
@@ -208,6 +213,31 @@ func strip(o any) (any, error) {
 		},
 		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
 	}, nil
+}
+
+// stripFailover keeps of a Failover whether it moves clients, and whose.
+func stripFailover(o any) (any, error) {
+	fo, ok := o.(*v1alpha1.Failover)
+	if !ok {
+		return o, nil
+	}
+	slim := &v1alpha1.Failover{ObjectMeta: metav1.ObjectMeta{Namespace: fo.Namespace, Name: fo.Name, UID: fo.UID, ResourceVersion: fo.ResourceVersion}}
+	slim.Spec.Presence = fo.Spec.Presence
+	if c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionProcessing); c != nil {
+		slim.Status.Conditions = []metav1.Condition{{Type: c.Type, Status: c.Status, Reason: c.Reason}}
+	}
+	return slim, nil
+}
+
+// sameMove tells whether nothing has changed of a Failover that is looked at here:
+// its counts change all the time.
+func sameMove(before, after any) bool {
+	a, ok := before.(*v1alpha1.Failover)
+	if !ok {
+		return false
+	}
+	b, ok := after.(*v1alpha1.Failover)
+	return ok && a.UID == b.UID && slices.Equal(a.Status.Conditions, b.Status.Conditions)
 }
 
 func poke(c chan<- struct{}) {

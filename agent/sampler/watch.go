@@ -54,7 +54,7 @@ type watch struct {
 	enter  func(ctx context.Context, addresses []netip.Addr) (namespace, error)
 	spared func() map[netip.Addr]bool
 	// moving tells whether clients are being moved among the servers of its Presence.
-	// Then all connections are counted at every look, and every change is told.
+	// Then all connections are counted every countFirst, and every change is told.
 	moving func() bool
 	tell   func(wire.Observation)
 	log    *slog.Logger
@@ -69,10 +69,11 @@ type watch struct {
 	// found to wait: two after a glance, since in the first something may turn out to
 	// have been read before. countAt is when to look in any case, and countIn how long
 	// after that again.
-	worry   int
-	countAt time.Time
-	countIn time.Duration
-	glance  glance
+	worry    int
+	countAt  time.Time
+	countIn  time.Duration
+	lookedAt time.Time // at all connections
+	glance   glance
 	// said is what was told last, at a time; connections of it likewise.
 	said      wire.Observation
 	countedAt time.Time
@@ -112,7 +113,7 @@ func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
 		w.blind(w.target.Refused, now)
 		return 0
 	}
-	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && !w.moving() {
+	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && (now.Sub(w.lookedAt) < countFirst || !w.moving()) {
 		had := len(w.glance.chosen)
 		wait, err := w.glance.take(ctx, w.ns, w.target.Port)
 		if err != nil {
@@ -134,6 +135,7 @@ func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
 	if w.worry = max(w.worry-1, 0); f.Uneasy {
 		w.worry = max(w.worry, 1)
 	}
+	w.lookedAt = now
 	w.countIn = min(max(2*w.countIn, countFirst), countLate)
 	w.countAt = now.Add(w.countIn)
 	switch {

@@ -112,7 +112,7 @@ func TestWhileClientsAreMovedEveryChangeIsTold(t *testing.T) {
 	w, told := newWatch(p)
 	w.moving = func() bool { return true }
 	for n := range 3 {
-		if wait := w.look(t.Context(), time.Unix(int64(n), 0)); wait != calm {
+		if wait := w.look(t.Context(), time.Unix(1, 0).Add(time.Duration(n)*countFirst)); wait != calm {
 			t.Errorf("the next look is in %v", wait)
 		}
 		if o := (*told)[len(*told)-1]; len(*told) != n+1 || *o.Connections != n+1 {

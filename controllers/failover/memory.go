@@ -8,7 +8,7 @@ import (
 // Recall rebuilds what a leader must remember of a Failover from the object
 // and the store, for one that an earlier leader, or a person, has begun.
 func Recall(fo *v1alpha1.Failover, f Facts) Memory {
-	m := Memory{Incarnation: fo.Spec.Incarnation, Clients: int(fo.Spec.Clients), Remaining: -1, Elsewhere: -1}
+	m := Memory{Incarnation: fo.Spec.Incarnation, Clients: int(fo.Spec.Clients), Remaining: -1}
 	own := f.directs(fo)
 	if m.Incarnation == "" {
 		m.Incarnation = f.Server.Record.Incarnation

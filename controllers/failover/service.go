@@ -8,9 +8,15 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
-// arriveWithin is how long the clients of a server that has no connection left are
-// waited for elsewhere: nobody knows whether they come back, and some don't.
-const arriveWithin = 5 * time.Second
+const (
+	// arriveWithin is how long a server must have had no connection for its Failover to
+	// be over: some may come back to it before its Services have followed, and nobody
+	// knows whether those that were ended come up elsewhere; some clients don't.
+	arriveWithin = 5 * time.Second
+	// settleWithin is how long the counts of the other servers may take to be of now,
+	// once they are asked for more often: until then they tell what was before.
+	settleWithin = 3 * time.Second
+)
 
 // Service is what is known of a server that is not a heartbeat server. It can't tell
 // its clients to go, and they don't say where they come from: their connections are
@@ -23,6 +29,18 @@ type Service struct {
 	Severed *v1alpha1.Severed
 }
 
+// Counts are what a leader remembers of a Service's connections.
+type Counts struct {
+	// Known: what follows has been taken from the kernels.
+	Known bool
+	// Elsewhere is how many the other servers had when the Failover was begun, less
+	// what had been moved by then; Left is how many the server had at the last look.
+	Elsewhere, Left int
+	// Emptied is since when it has had none; zero: it has some. Progress is when some
+	// left last, or when the move stood still last.
+	Emptied, Progress time.Time
+}
+
 // ended is how many connections the severer has ended.
 func (s *Service) ended() int {
 	if s.Severed == nil {
@@ -31,69 +49,83 @@ func (s *Service) ended() int {
 	return int(s.Severed.Connections)
 }
 
-// left is how many connections the server still has; below 0: not known.
-func (s *Service) left() int {
-	if s.Severed != nil && s.Severed.Port != 0 {
-		return int(s.Severed.Remaining)
+// left is how many connections the server has; below 0: not known. The severer's word
+// counts while it is asked to look.
+func (s Step) left(f Facts) int {
+	switch d := f.Service.Severed; {
+	case !f.Server.Known || f.Server.Record.Incarnation != s.Memory.Incarnation:
+		return 0 // they ended with the pod
+	case s.Status.Sever != nil && d != nil && d.Port != 0 && f.State != verdict.Dead:
+		return int(d.Remaining)
 	}
-	return s.Left
+	return f.Service.Left
 }
 
 // connections follows the connections of a server that has no record until none is
-// left, and they have had the time to come up elsewhere. The growth of the others is
-// taken for theirs, up to as many as have left.
+// left. The growth of the others is taken for theirs, up to as many as have left.
 func (s Step) connections(fo *v1alpha1.Failover, f Facts) Step {
-	if s.Memory.Elsewhere < 0 {
-		s.Memory.Elsewhere = max(0, f.Service.Elsewhere-int(s.Status.Moved))
+	c, clients, left := &s.Memory.Counts, s.Memory.Clients, s.left(f)
+	young := f.Now.Sub(s.Memory.Began) < settleWithin && f.Service.ended() == 0 && s.Status.Moved == 0
+	if !c.Known || young {
+		c.Elsewhere = f.Service.Elsewhere - int(s.Status.Moved)
 	}
-	left, clients := f.Service.left(), s.Memory.Clients
-	if !f.Server.Known {
-		left = 0 // its pod is gone
+	if !c.Known || left != c.Left || s.Memory.Pace.Held != "" {
+		c.Progress = f.Now
 	}
-	gone := clients
-	if left >= 0 {
+	c.Known, c.Left = true, left
+	if left != 0 {
+		c.Emptied = time.Time{}
+	} else if c.Emptied.IsZero() {
+		c.Emptied = f.Now
+	}
+
+	gone := 0
+	switch {
+	case left >= 0:
 		gone = max(0, clients-left)
+	case f.State == verdict.Dead:
+		gone = clients
 	}
-	moved := max(int(s.Status.Moved), min(gone, f.Service.Elsewhere-s.Memory.Elsewhere))
+	moved := max(int(s.Status.Moved), min(gone, f.Service.Elsewhere-c.Elsewhere))
 	if moved > int(s.Status.Moved) {
 		if s.Status.Moved == 0 {
 			s.Status.FirstMovedAt = micro(f.Now)
 		}
 		s.Memory.Grown = f.Now
 	}
-	severed := min(moved, f.Service.ended())
-	s.Status.Moved = int32(moved)
-	s.Status.MovedBy = v1alpha1.MovedBy{Severed: int32(severed), OwnTimeout: int32(moved - severed)}
 	pending := left
 	if left < 0 {
 		pending = max(0, clients-moved)
 	}
-	s.Status.Pending = int32(pending)
-	if left != 0 {
-		s.Memory.Emptied = time.Time{}
-	} else if s.Memory.Emptied.IsZero() {
-		s.Memory.Emptied = f.Now
-	}
-	switch {
-	case left < 0 && clients > 0 && moved >= clients,
-		left == 0 && (moved >= clients || f.Now.Sub(latest(s.Memory.Emptied, s.Memory.Grown)) >= arriveWithin):
+	severed := min(moved, f.Service.ended())
+	s.Status.Moved, s.Status.Pending = int32(moved), int32(pending)
+	s.Status.MovedBy = v1alpha1.MovedBy{Severed: int32(severed), OwnTimeout: int32(moved - severed)}
+
+	deadline := c.Progress.Add(MinDeadline)
+	switch over := f.Now.Sub(latest(c.Emptied, s.Memory.Grown, s.Memory.Began)) >= arriveWithin; {
+	case left == 0 && over:
 		return s.end(fo, f, v1alpha1.ReasonMoved, fmt.Sprintf(
 			"No connection is left of %d: %d were ended, and the other servers have %d more than before.", clients, f.Service.ended(), moved))
+	case left < 0 && f.State == verdict.Dead && clients > 0 && pending == 0 && over:
+		return s.end(fo, f, v1alpha1.ReasonMoved, fmt.Sprintf("The other servers have %d connections more than before: as many as it had.", moved))
 	case faulty(fo) && f.State == verdict.Alive:
 		return s.end(fo, f, v1alpha1.ReasonRecovered, fmt.Sprintf("The server answers again; %d connections stay with it.", pending))
-	case !f.Now.Before(s.deadline(f)):
-		return s.end(fo, f, v1alpha1.ReasonTimedOut, fmt.Sprintf("%d connections were left at the deadline%s.", pending, f.why(fo)))
+	case !f.Now.Before(deadline):
+		return s.end(fo, f, v1alpha1.ReasonTimedOut, fmt.Sprintf("%d connections are left, and none has ended for %v%s.", pending, MinDeadline, f.why()))
 	}
-	return s.goOn(fo, f)
+	s.After = min(lookAgain, deadline.Sub(f.Now))
+	return s.pace(fo, f).sever(fo, f)
 }
 
 // why says what keeps connections from being ended, where that is plain.
-func (f Facts) why(fo *v1alpha1.Failover) string {
+func (f Facts) why() string {
 	switch {
+	case !f.State.Bad():
+		return ": those of a server that answers are not ended"
+	case f.Sever.Node == "":
+		return ": its pod is about to go"
 	case f.Sever.Policy.Mode != v1alpha1.SeverPaced:
 		return ": nobody ends them while failover.sever.mode is not " + string(v1alpha1.SeverPaced)
-	case !faulty(fo):
-		return ": those of a server that answers are not ended"
 	case f.Service.Left < 0 && f.Service.Severed == nil:
 		return ": nobody asks the kernel of the server's node"
 	}

@@ -51,15 +51,13 @@ func (s Step) sever(fo *v1alpha1.Failover, f Facts) Step {
 		rate = f.Directive.Rate // as an earlier leader had it
 	}
 	may := f.Sever.Policy.Mode == v1alpha1.SeverPaced && f.Sever.Node != "" && f.Sever.PodUID != "" && f.Sever.Out &&
-		Drains(fo) && f.Proven && f.State.Bad() && own && rate > 0
+		Drains(fo) && f.Proven && f.State.Bad() && own && rate > 0 &&
+		(f.Service == nil || f.Server.Record.Incarnation == s.Memory.Incarnation)
 	if !may {
 		s.Status.Sever = nil
 		return s
 	}
 	patience := max(unmoved, time.Duration(unmovedClients/rate*float64(time.Second)))
-	if f.Service != nil {
-		patience = 0 // it can't tell anybody to go
-	}
 	if wait := latest(s.Memory.Put, s.Memory.Acted).Add(patience).Sub(f.Now); wait > 0 {
 		s.Status.Sever = nil
 		s.After = min(s.After, wait)

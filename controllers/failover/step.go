@@ -103,11 +103,8 @@ type Memory struct {
 	// Remaining is how many of its sessions the store still holds, read when
 	// nothing grew any more; -1: not read.
 	Remaining int
-	// Elsewhere is how many connections the others had when a Service's Failover was
-	// begun, less what had been moved by then; -1: it was not. Emptied is since when the
-	// server has had none; zero: it has some.
-	Elsewhere int
-	Emptied   time.Time
+	// Counts are those of a Service's connections.
+	Counts Counts
 }
 
 // Step is what to do next.
@@ -292,25 +289,16 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	case faulty(fo) && f.State == verdict.Alive:
 		return s.end(fo, f, v1alpha1.ReasonRecovered, fmt.Sprintf("The server answers again; %d clients stay with it.", pending))
 	}
-	if !f.Now.Before(s.deadline(f)) {
-		return s.end(fo, f, v1alpha1.ReasonTimedOut, fmt.Sprintf("%d clients had not arrived elsewhere by the deadline.", pending))
-	}
-	s.Stalled = s.Memory.Remaining < 0 && f.Now.Sub(latest(s.Memory.Grown, s.Memory.Put)) >= 3*quiet
-	return s.goOn(fo, f)
-}
-
-// deadline is when it ends in any case.
-func (s Step) deadline(f Facts) time.Time {
 	rate := f.Rate
 	if s.Memory.Slowest > 0 {
 		rate = min(rate, s.Memory.Slowest)
 	}
-	return s.Memory.Began.Add(Deadline(s.Memory.Clients, rate))
-}
-
-// goOn adapts a move that is not at its end.
-func (s Step) goOn(fo *v1alpha1.Failover, f Facts) Step {
-	s.After = min(lookAgain, s.deadline(f).Sub(f.Now))
+	deadline := s.Memory.Began.Add(Deadline(s.Memory.Clients, rate))
+	if !f.Now.Before(deadline) {
+		return s.end(fo, f, v1alpha1.ReasonTimedOut, fmt.Sprintf("%d clients had not arrived elsewhere by the deadline.", pending))
+	}
+	s.Stalled = s.Memory.Remaining < 0 && f.Now.Sub(latest(s.Memory.Grown, s.Memory.Put)) >= 3*quiet
+	s.After = min(lookAgain, deadline.Sub(f.Now))
 	return s.pace(fo, f).sever(fo, f)
 }
 

@@ -233,16 +233,16 @@ func TestAnotherLeaderRecallsWhatWasBegun(t *testing.T) {
 	}{
 		{"the controller's own, from its spec",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDead, Incarnation: "now", Clients: 200, TakenOver: 50}},
-			Memory{Incarnation: "now", Clients: 200, Base: store.Takeovers{Directive: 30, Late: 15, Severed: 5}, Remaining: -1, Elsewhere: -1, Ended: -1}},
+			Memory{Incarnation: "now", Clients: 200, Base: store.Takeovers{Directive: 30, Late: 15, Severed: 5}, Remaining: -1, Ended: -1}},
 		{"a person's, from its status and its directive",
 			v1alpha1.Failover{
 				Spec:   v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain},
 				Status: v1alpha1.FailoverStatus{Moved: 90, Pending: 8, Lost: 2, Conditions: []metav1.Condition{begun}},
 			},
-			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Elsewhere: -1, Put: start, Began: start, Lost: 2, Ended: -1}},
+			Memory{Incarnation: "now", Clients: 100, Base: store.Takeovers{Directive: 6, Late: 3, Severed: 1}, Remaining: -1, Put: start, Began: start, Lost: 2, Ended: -1}},
 		{"a person's that nobody has begun, whatever was directed under its name to an earlier process",
 			v1alpha1.Failover{Spec: v1alpha1.FailoverSpec{Reason: v1alpha1.FailoverDrain}},
-			Memory{Incarnation: "later", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1, Elsewhere: -1}},
+			Memory{Incarnation: "later", Clients: 3, Base: store.Takeovers{Directive: 60, Late: 30, Severed: 10}, Remaining: -1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.fo.Namespace, c.fo.Name = "im", "fo"

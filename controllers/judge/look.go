@@ -43,13 +43,15 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	f.State, f.Proven = pop.Judgement.Verdicts[server].State, pop.Judgement.Verdicts[server].Proven
 	f.Plan = failover.Plan{Policy: pop.plans, Brake: pop.brake(r), Fleet: pop.fleet, Active: pop.active}
 	pod, exists := r.Pod(server)
+	diverted := true
 	if !pop.Presence.Spec.Servers.Probe.Heartbeats() {
 		f.Service = pop.service(server, fo.Status.Severed)
+		diverted = pod.Labelled && pop.Diversion.Holds()
 	}
 	if exists && !pod.Terminating {
 		f.Sever = failover.Severing{
 			Policy: policy.Sever, Installation: j.cfg.Installation.Namespace, Port: pop.Presence.Spec.Servers.Port,
-			Node: pod.Node, PodUID: pod.UID, Out: pod.Accepting == "false",
+			Node: pod.Node, PodUID: pod.UID, Out: pod.Accepting == "false" && diverted,
 		}
 	}
 	_, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]
@@ -62,6 +64,8 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 		f.Forbidden = "The server is paused by its annotation."
 	case !exists && !failover.Begun(fo):
 		f.Forbidden = "The Presence selects no pod of this name."
+	case !diverted && !failover.Begun(fo):
+		_, _, f.Forbidden = pop.Diversion.Say()
 	}
 	if f.Forbidden == "" && failover.Drains(fo) && !failover.Begun(fo) {
 		older, err := j.older(ctx, fo)

@@ -212,7 +212,7 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 				return pop, nil
 			}
 		}
-		if !p.Spec.Servers.Probe.Heartbeats() {
+		if ours.Owns(p) && !p.Spec.Servers.Probe.Heartbeats() {
 			var services corev1.ServiceList
 			if err := cache.List(ctx, &services, client.InNamespace(p.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 				return pop, fmt.Errorf("listing the Services of namespace %s: %w", p.Namespace, err)

@@ -36,8 +36,12 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 			r.Assignments[p.Name] = j.standIns(r, p, spec, assigned)
 			assigned = j.standing(p.Name, assigned, int(spec.Overload.Observers))
 		}
+		incarnation := s.Record.Incarnation
+		if !spec.Probe.Heartbeats() {
+			incarnation = string(p.UID)
+		}
 		ev = append(ev, verdict.ServerEvidence{
-			Name: p.Name, Incarnation: s.Record.Incarnation, Registered: s.Registered, Zone: zone, Node: on,
+			Name: p.Name, Incarnation: incarnation, Registered: s.Registered, Zone: zone, Node: on,
 			Service:  !spec.Probe.Heartbeats(),
 			Starting: !j.hasBegun(p, s), Terminating: p.Terminating, Paused: p.Paused,
 			Assigned: assigned, Observations: j.discount(j.cfg.Book.Observations(p.Name, assigned)),
@@ -152,11 +156,11 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 	one := plan.Server{
 		Name: p.Name, Incarnation: s.Record.Incarnation,
 		Sessions: s.Record.Total(), Capacity: s.Record.Capacity,
-		// Nobody is moved from where they would come back to.
-		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused || ev.Service && (!p.Labelled || !pop.Diversion.Holds()),
+		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused,
+		Astray:     ev.Service && (!p.Labelled || !pop.Diversion.Holds()),
 		QueueDelay: queueDelay(s), Answer: answer(ev.Observations),
 	}
-	if s.Live {
+	if s.Live && (!ev.Service || p.Labelled) { // without the label nobody is led there
 		one.Address = s.Record.Address
 	}
 	if !s.Live || v.State.Bad() {

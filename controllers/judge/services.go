@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/rollcall-dev/rollcall/agent"
@@ -88,17 +87,12 @@ func diversion(pods []corev1.Pod, services []corev1.Service, port intstr.IntOrSt
 		if _, labelled := pod.Labels[v1alpha1.AcceptingLabel]; !labelled {
 			d.Unlabelled = append(d.Unlabelled, pod.Name)
 		}
-		accepting := labels.Set(maps.Clone(pod.Labels))
-		if accepting == nil {
-			accepting = labels.Set{}
-		}
-		accepting[v1alpha1.AcceptingLabel] = "true"
 		for j := range services {
 			s := &services[j]
-			if len(s.Spec.Selector) == 0 || !labels.SelectorFromSet(s.Spec.Selector).Matches(accepting) || !leads(s, pod, port) {
+			if !selects(s.Spec.Selector, pod.Labels) || !leads(s, pod, port) {
 				continue
 			}
-			if s.Spec.Selector[v1alpha1.AcceptingLabel] == "true" {
+			if s.Spec.Selector[v1alpha1.AcceptingLabel] != "" {
 				following[s.Name] = true
 			} else if s.Spec.ClusterIP != corev1.ClusterIPNone {
 				straying[s.Name] = true
@@ -108,6 +102,17 @@ func diversion(pods []corev1.Pod, services []corev1.Service, port intstr.IntOrSt
 	slices.Sort(d.Unlabelled)
 	d.Following, d.Straying = slices.Sorted(maps.Keys(following)), slices.Sorted(maps.Keys(straying))
 	return d
+}
+
+// selects tells whether a Service would select a pod that accepts. There may be
+// thousands of either.
+func selects(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if key == v1alpha1.AcceptingLabel && value != "true" || key != v1alpha1.AcceptingLabel && labels[key] != value {
+			return false
+		}
+	}
+	return len(selector) > 0
 }
 
 // leads tells whether a Service leads to a port of a pod.

@@ -61,7 +61,9 @@ const (
 )
 
 // Failovers decides what to do now. brake is the servers' brake or the nodes':
-// see verdict.Brake.Or. A frozen brake forbids everything, readmission too.
+// see verdict.Brake.Or. A frozen brake forbids everything, readmission too, but for
+// servers that can't turn anybody away (Stay): those that carry the load of one that is
+// out and well would be lost for want of it.
 //
 // Clients leave a server only while its bad verdict is Proven, it is neither
 // exempt nor out already, at most MaxServers are out with it, and the others
@@ -78,6 +80,9 @@ func Failovers(now time.Time, p Policy, brake verdict.Brake, servers []Server, a
 	if brake.Frozen {
 		if n := len(faults) + len(readmit); n > 0 {
 			d.Blocked = fmt.Sprintf("Frozen (%s): %s", brake.Reason, brake.Message)
+		}
+		if p.Stay && (brake.Reason == verdict.BrakeTooManyLost || brake.Reason == verdict.BrakeTooFewHealthy) {
+			d.Readmit = readmit
 		}
 		d.keepShedding(p.Mode, f)
 		return d
@@ -164,7 +169,7 @@ func (f *fleet) faults(m Mode) []*Server {
 	var l []*Server
 	for _, s := range f.servers {
 		v := &s.Verdict
-		if v.State.Bad() && v.Proven && !s.Exempt && !s.Out && !f.leaving[s.Name] && (m != Advise || !s.Advised) {
+		if v.State.Bad() && v.Proven && !s.Exempt && !s.Astray && !s.Out && !f.leaving[s.Name] && (m != Advise || !s.Advised) {
 			l = append(l, s)
 		}
 	}

@@ -90,6 +90,8 @@ type Server struct {
 	Verdict     verdict.Verdict
 	// Exempt servers (starting, terminating, paused) neither lose nor receive clients by plan.
 	Exempt bool
+	// Astray: its clients would come back to it, so none are moved from it.
+	Astray bool
 	// Out: a Failover has taken it out, and it has not been let in again.
 	Out bool
 	// Drained: a person took it out (a Drain Failover that still exists): it is

@@ -19,7 +19,7 @@ import (
 //	policy    mode=MODE maxServers=N rate=N answer=D stay restart=D
 //	frozen REASON | thawed
 //	server S  state=STATE unproven suppressed=D sessions=N capacity=N queueDelay=D answer=D
-//	          noAddress exempt out drained returned advised shedding newest
+//	          noAddress exempt astray out drained returned advised shedding newest
 //	                                                    (…=false takes it back)
 //	active F  server=S reason=REASON pending=N targets=S:WEIGHT,… rate=N  | done
 //	          (with a rate its pace is adjusted; without one it only counts)
@@ -227,6 +227,8 @@ func serverArg(now time.Time, s *plan.Server, a scenario.Arg) (err error) {
 		s.Newest = on
 	case "noAddress":
 		s.Address = ""
+	case "astray":
+		s.Astray = on
 	case "exempt":
 		s.Exempt = on
 	case "out":
