@@ -47,8 +47,12 @@ func (j *Judge) returned(mine []*v1alpha1.Failover, server string, admitted, now
 	})
 }
 
-// standIns are those who should observe a server that too few agents can.
+// standIns are those who should observe a server that too few agents can. They
+// speak MQTT only, so nobody stands in for agents that ask a service.
 func (j *Judge) standIns(r *Result, p Pod, spec *v1alpha1.ServersSpec, agents []verdict.Observer) store.Assignment {
+	if !spec.Probe.Heartbeats() {
+		return store.Assignment{}
+	}
 	self := j.cfg.StandIn
 	var candidates []verdict.Candidate
 	boots := map[string]int64{}

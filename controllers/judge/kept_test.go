@@ -42,4 +42,9 @@ func TestWhoCanObserveStandsIn(t *testing.T) {
 	if want := []string{"im/unknown", "im/well"}; !slices.Equal(got, want) {
 		t.Errorf("%v stand in, want %v", got, want)
 	}
+
+	spec.Probe.HTTP = &v1alpha1.HTTPProbe{}
+	if got := j.standIns(r, Pod{Name: "im/subject"}, spec, nil).StandIns; len(got) > 0 {
+		t.Errorf("%v stand in for a service, and none of them speaks HTTP", got)
+	}
 }
