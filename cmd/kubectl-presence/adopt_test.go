@@ -247,6 +247,29 @@ func TestWhoIsInterruptedGoesOn(t *testing.T) {
 	}
 }
 
+func TestAPodThatIsMadeAnewMeanwhileIsLeftToItsTemplate(t *testing.T) {
+	w := newShop(t)
+	p := newPlugin(&bytes.Buffer{}, &bytes.Buffer{})
+	kubeconfig := w.cp.AdminKubeconfig()
+	p.flags.KubeConfig, p.flags.Namespace = &kubeconfig, &w.namespace
+	c, err := p.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := []string{"metadata", "labels", v1alpha1.AcceptingLabel}
+	for _, name := range []string{"web-1-a", "web-1-gone"} {
+		was := adoption.Object{Kind: corev1.SchemeGroupVersion.WithKind("Pod"), Name: name, UID: "of the one before"}
+		if _, err := p.change(t.Context(), c, adoption.Change{Object: was, Edits: []adoption.Edit{{Path: path, To: "true"}}}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w.want(false)
+	of := adoption.Object{Kind: corev1.SchemeGroupVersion.WithKind("Service"), Name: "web", UID: "of the one before"}
+	if _, err := p.change(t.Context(), c, adoption.Change{Object: of}); err == nil || !strings.Contains(err.Error(), "made anew meanwhile") {
+		t.Errorf("another Service of the name: %v", err)
+	}
+}
+
 func TestRightsToAdoptThatAreMissingAreNamed(t *testing.T) {
 	w := newShop(t)
 	bob, err := w.cp.Kubeconfig("bob")

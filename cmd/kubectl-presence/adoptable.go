@@ -81,7 +81,7 @@ func (c *cluster) all(ctx context.Context, what string, into client.ObjectList, 
 }
 
 // change makes one, unless it is made already, and only in the object as it was
-// planned for. A pod that is gone needs none.
+// planned for. A pod that is gone needs none, also where another has its name.
 func (p *plugin) change(ctx context.Context, c *cluster, change adoption.Change) (generation int64, err error) {
 	made := false
 	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
@@ -89,6 +89,9 @@ func (p *plugin) change(ctx context.Context, c *cluster, change adoption.Change)
 		now.SetGroupVersionKind(change.Object.Kind)
 		if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: change.Object.Name}, now); err != nil {
 			return err
+		}
+		if change.Object.Kind.Kind == "Pod" && now.GetUID() != change.Object.UID {
+			return nil
 		}
 		patch, err := change.Patch(now)
 		if err != nil {

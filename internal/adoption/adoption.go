@@ -165,7 +165,8 @@ func (p *planner) adopt() error {
 		p.out.Steps[len(p.out.Steps)-1].Last = true
 	}
 	for _, s := range p.others() {
-		if s.Spec.Selector[key] != on {
+		// Who asks a headless Service by a pod's name comes back to that pod anyway.
+		if s.Spec.Selector[key] != on && s.Spec.ClusterIP != corev1.ClusterIPNone {
 			p.note("Service %s leads to these pods too, and doesn't follow the label: adopt it as well, if clients come by it", s.Name)
 		}
 	}

@@ -69,7 +69,9 @@ func TestPlansReadWell(t *testing.T) {
 			s.Pods[0].Labels[key] = on
 		}},
 		{"another-service-leads-there", Options{}, shop(), func(s *State) {
-			s.Services = append(s.Services, service("web-internal", map[string]string{"app": "web"}))
+			headless := service("web-headless", map[string]string{"app": "web"})
+			headless.Spec.ClusterIP = corev1.ClusterIPNone
+			s.Services = append(s.Services, service("web-internal", map[string]string{"app": "web"}), headless)
 		}},
 		{"another-service-follows-undone", Options{Undo: true}, adopted(shop()), func(s *State) {
 			s.Services = append(s.Services, service("web-internal", map[string]string{"app": "web", key: on}))
