@@ -50,6 +50,10 @@ func (s *served) scene(t *testing.T, r *servicesReport, name string, f func(*ser
 	})
 }
 
+// calmFor is how long every client has been answered without trouble before a fault:
+// kernels are asked for all connections every 30 s, and tell a new number a few seconds later.
+const calmFor = 36 * time.Second
+
 // come brings fresh clients, and chooses the pod that the fault is of.
 func (s *serviceScene) come() {
 	s.t.Helper()
@@ -64,7 +68,7 @@ func (s *serviceScene) come() {
 		now := time.Now()
 		calm := 0
 		for i := range all {
-			if _, ok := all[i].Answered(now, now); ok && all[i].Pod != "" && (len(all[i].Turns) == 0 || now.Sub(all[i].Turns[len(all[i].Turns)-1].At) > 3*service.Late) {
+			if _, ok := all[i].Answered(now, now); ok && all[i].Pod != "" && (len(all[i].Turns) == 0 || now.Sub(all[i].Turns[len(all[i].Turns)-1].At) > calmFor) {
 				calm++
 			}
 		}

@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// maxJitter bounds how long a client waits before it comes back, by chance.
-const maxJitter = time.Second
+const (
+	// maxJitter bounds how long a client waits before it comes back, by chance.
+	maxJitter = time.Second
+	// dialWithin is net/http's own patience with a connection.
+	dialWithin = 30 * time.Second
+)
 
 // ClientsConfig is a crowd of clients of one service.
 type ClientsConfig struct {
@@ -66,7 +70,7 @@ func Use(ctx context.Context, c ClientsConfig) error {
 	for i := range records {
 		records[i] = newRecord(i)
 		var err error
-		if speakers[i], err = c.speaker(&lines{record: records[i]}); err != nil {
+		if speakers[i], err = c.speaker(&lines{dialer: net.Dialer{Timeout: dialWithin}, record: records[i]}); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"time"
 
@@ -54,12 +55,13 @@ func pages(name string, w *worker) http.Handler {
 type getter struct {
 	client http.Client
 	url    string
+	lines  *lines
 }
 
 func newGetter(lines *lines, address string, units int) *getter {
 	return &getter{
-		client: http.Client{Timeout: answerWithin, Transport: &http.Transport{DialContext: lines.dial, MaxConnsPerHost: 1}},
-		url:    fmt.Sprintf("http://%s/?units=%d", address, units),
+		client: http.Client{Timeout: answerWithin, Transport: &http.Transport{DialContext: lines.dial}},
+		url:    fmt.Sprintf("http://%s/?units=%d", address, units), lines: lines,
 	}
 }
 
@@ -68,6 +70,8 @@ func (*getter) end()                                         {}
 func (g *getter) close()                                     { g.client.CloseIdleConnections() }
 
 func (g *getter) ask(ctx context.Context) (string, error) {
+	// A connection that was begun for an earlier question may be used for this one.
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { g.lines.uses(i.Conn) }})
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url, http.NoBody)
 	if err != nil {
 		return "", err

@@ -24,6 +24,13 @@ func (l *lines) dial(ctx context.Context, network, address string) (net.Conn, er
 	return line, nil
 }
 
+// uses says on which of them the next question is asked: without it, on that which was made last.
+func (l *lines) uses(conn net.Conn) {
+	if line, ok := conn.(*line); ok {
+		l.record.leads(line)
+	}
+}
+
 // line is one connection.
 type line struct {
 	net.Conn

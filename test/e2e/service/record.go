@@ -81,7 +81,7 @@ type record struct {
 	mu     sync.Mutex
 	client Client
 	failed bool
-	// line that was connected last: questions are asked on it.
+	// line on which questions are asked.
 	line *line
 }
 
