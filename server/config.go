@@ -71,9 +71,9 @@ type Config struct {
 	// for them are given over TLS only. AdvertiseUDP is where clients reach it at this
 	// very server, host:port; empty: the host of Advertise, or else of ListenUDP.
 	ListenUDP, AdvertiseUDP string
-	// Loops is how many event loops serve plain TCP, on Linux: 0: one for
-	// every two processors (of GOMAXPROCS); negative: none, but a goroutine for each
-	// connection, as everywhere else.
+	// Loops is how many event loops serve plain TCP, on Linux, and how many TLS after its
+	// handshake: 0: one for every two processors (of GOMAXPROCS); negative: none, but a
+	// goroutine for each connection, as everywhere else.
 	Loops int
 	// Capacity is how many sessions the server is meant to hold. Beyond 1.25
 	// times that, it refuses new ones.

@@ -31,6 +31,7 @@ type conn struct {
 	missed    bool  // there was something to read meanwhile
 	discarded uint8 // how often something was read and thrown away
 	preface   bool  // a load balancer's header is to come: peer.link is a *guestConn
+	sealed    bool  // it is under TLS: peer.link is a *sealedConn
 
 	// What follows is guarded by mu: anyone writes, finishes and aborts.
 

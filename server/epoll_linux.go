@@ -16,10 +16,10 @@ import (
 	"github.com/rollcall-dev/rollcall/server/session"
 )
 
-// epoll carries MQTT over plain TCP with a few event loops. A connection belongs to one loop, which reads it, has its packets
+// epoll carries MQTT over TCP with a few event loops. A connection belongs to one loop, which reads it, has its packets
 // handled and answers them; while it is idle it holds no goroutine and no buffer.
 type epoll struct {
-	fd      int // the listener
+	fd      int // the listener; -1: there is none
 	addr    net.Addr
 	start   time.Time
 	clock   *session.Clock
@@ -40,23 +40,39 @@ func listenPlain(address string, name Listener, loops int, s *Server) (carrier, 
 	if err != nil || loops < 0 {
 		return t, err
 	}
+	defer func() { _ = t.Close() }() // the loops have its descriptor again
+	e, err := newLoops(t.Addr(), loops, s)
+	if err != nil {
+		return nil, err
+	}
+	e.door = t.door
+	if err := e.prepare(t.listener); err != nil {
+		return nil, errors.Join(fmt.Errorf("server: event loops: %w", err), e.Close())
+	}
+	return e, nil
+}
+
+// newLoops are loops that accept nothing; loops is as of listenPlain, and not negative.
+func newLoops(addr net.Addr, loops int, s *Server) (*epoll, error) {
 	if loops == 0 {
 		loops = (runtime.GOMAXPROCS(0) + 1) / 2
 	}
-	defer func() { _ = t.Close() }() // the loops have its descriptor again
-	e := &epoll{fd: -1, addr: t.Addr(), start: time.Now(), clock: s.clock, store: s.cfg.Store, observe: s.vitals.observe, door: t.door}
+	e := &epoll{fd: -1, addr: addr, start: time.Now(), clock: s.clock, store: s.cfg.Store, observe: s.vitals.observe}
 	e.aside.init()
-	if err := e.prepare(t.listener, loops); err != nil {
-		_ = e.Close()
-		return nil, fmt.Errorf("server: event loops: %w", err)
+	for range loops {
+		l, err := newLoop(e)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("server: event loops: %w", err), e.Close())
+		}
+		e.loops = append(e.loops, l)
 	}
 	s.vitals.busy = append(s.vitals.busy, e.busy)
 	return e, nil
 }
 
-// prepare makes the loops, and takes the listener out of the runtime's hands.
-// What every connection needs is set on it: Linux lets those accepted inherit it.
-func (e *epoll) prepare(listener *net.TCPListener, loops int) error {
+// prepare takes the listener out of the runtime's hands. What every connection needs is
+// set on it: Linux lets those accepted inherit it.
+func (e *epoll) prepare(listener *net.TCPListener) error {
 	raw, err := listener.SyscallConn()
 	if err != nil {
 		return err
@@ -74,17 +90,7 @@ func (e *epoll) prepare(listener *net.TCPListener, loops int) error {
 			unix.SetsockoptInt(e.fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4),
 		)
 	})
-	if err := errors.Join(err, set); err != nil {
-		return err
-	}
-	for range loops {
-		l, err := newLoop(e)
-		if err != nil {
-			return err
-		}
-		e.loops = append(e.loops, l)
-	}
-	return nil
+	return errors.Join(err, set)
 }
 
 func (e *epoll) Addr() net.Addr { return e.addr }

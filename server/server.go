@@ -109,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) listen() error {
 	type opener func(address string, name Listener) (carrier, error)
 	plain := func(a string, n Listener) (carrier, error) { return listenPlain(a, n, s.cfg.Loops, s) }
-	secure := func(a string, n Listener) (carrier, error) { return listenTLS(a, n, s.cfg.TLS, s) }
+	secure := func(a string, n Listener) (carrier, error) { return listenSecure(a, n, s.cfg.TLS, s.cfg.Loops, s) }
 	web := func(c *tls.Config) opener {
 		return func(a string, n Listener) (carrier, error) { return listenWebSocket(a, n, c, s) }
 	}

@@ -58,18 +58,20 @@ func (t *tcp) Addr() net.Addr { return t.listener.Addr() }
 func (t *tcp) Close() error { return t.listener.Close() }
 
 func (t *tcp) Run(ctx context.Context, accept func(l link) *peer) error {
-	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn, g *guest) {
+	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn, g *guest) bool {
 		l := &tcpLink{conn: c, raw: raw, who: g}
 		if p := accept(l); p != nil {
 			defer p.gone()
 			pump(p, t.newReader(raw, l), c)
 		}
+		return false
 	})
 }
 
 // each accepts connections until the context ends, serves each from a goroutine
-// of its own, and returns when all are closed. The first read deadline is set.
-func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.RawConn, g *guest)) error {
+// of its own, and returns when all are closed. The first read deadline is set. Where
+// serve returns true the guest stays, with a connection that it has made of this one.
+func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.RawConn, g *guest) bool) error {
 	stop := context.AfterFunc(ctx, func() { _ = t.Close() })
 	defer stop()
 	var connections sync.WaitGroup
@@ -100,9 +102,10 @@ func (t *tcp) each(ctx context.Context, serve func(c *net.TCPConn, raw syscall.R
 				_ = c.SetLinger(0)
 				return
 			}
-			defer g.leave()
 			_ = c.SetReadDeadline(time.Now().Add(connectWithin))
-			serve(c, raw, g)
+			if !serve(c, raw, g) {
+				g.leave()
+			}
 		})
 	}
 }

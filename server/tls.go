@@ -26,23 +26,24 @@ func listenTLS(address string, name Listener, config *tls.Config, s *Server) (*s
 }
 
 func (t *secure) Run(ctx context.Context, accept func(l link) *peer) error {
-	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn, g *guest) {
+	return t.each(ctx, func(c *net.TCPConn, raw syscall.RawConn, g *guest) bool {
 		h := t.newHeard(c, raw, g)
 		l := &secureLink{conn: tls.Server(h, t.config), plain: &h.plain}
 		p := accept(l)
 		if p == nil {
-			return
+			return false
 		}
 		defer p.gone()
 		if err := l.conn.Handshake(); err != nil {
 			if g != nil && g.fault != nil {
-				return // it is counted
+				return false // it is counted
 			}
 			p.s.metrics.refused(whyTLS)
 			p.log("Client was refused", "reason", whyTLS, "detail", err.Error())
-			return
+			return false
 		}
 		pump(p, &revealed{l.conn, h}, c)
+		return false
 	})
 }
 

@@ -202,7 +202,7 @@ func serverCommand() *cobra.Command {
 	f.StringVar(&o.udp, "udp-listen", "", "`address` for beats by UDP of clients that have connected over TLS and asked for it; empty: none")
 	f.StringVar(&o.udpAdvertise, "udp-advertise", "", "`address` at which clients reach --udp-listen of this very server, host:port; empty: the host of --advertise and that port")
 	f.StringVar(&o.advertise, "advertise", "", "`address` at which clients reach this very server, host:port")
-	f.IntVar(&o.loops, "loops", 0, "event loops for plain TCP, on Linux; 0: one for every two processors, -1: none, but a goroutine for each connection")
+	f.IntVar(&o.loops, "loops", 0, "event loops for plain TCP, and as many for TLS, on Linux; 0: one for every two processors, -1: none, but a goroutine for each connection")
 	f.IntVar(&o.gcPercent, "gc-percent", 0, "how far the heap may grow over what is live before it is collected, in `percent`; 0: GOGC where it is set, else 100")
 	f.Int64Var(&o.memoryLimit, "memory-limit", 0, "beyond so many `bytes` memory is collected harder; 0: GOMEMLIMIT where it is set, else no limit")
 	f.IntVar(&o.capacity, "capacity", 100000, "`sessions` that this server is meant to hold")
