@@ -150,9 +150,6 @@ var carried = []struct {
 	}},
 	{"who does not read is cut off", func(t *testing.T, a *wired) {
 		r := a.dial(t)
-		if err := tcpOf(r.conn).SetReadBuffer(4 << 10); err != nil {
-			t.Fatal(err)
-		}
 		r.send(connect3bytes(4, "deaf", "im/phone", "alice"))
 		flood := bytes.Repeat(pingreq, 16<<10)
 		for sent := 0; ; sent += len(flood) {
