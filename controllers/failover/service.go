@@ -64,7 +64,10 @@ func (s Step) left(f Facts) int {
 // connections follows the connections of a server that has no record until none is
 // left. The growth of the others is taken for theirs, up to as many as have left.
 func (s Step) connections(fo *v1alpha1.Failover, f Facts) Step {
-	c, clients, left := &s.Memory.Counts, s.Memory.Clients, s.left(f)
+	c, left := &s.Memory.Counts, s.left(f)
+	// What the kernel told before may have been of before a crowd came.
+	s.Memory.Clients = max(s.Memory.Clients, left+f.Service.ended())
+	clients := s.Memory.Clients
 	young := f.Now.Sub(s.Memory.Began) < settleWithin && f.Service.ended() == 0 && s.Status.Moved == 0
 	if !c.Known || young {
 		c.Elsewhere = f.Service.Elsewhere - int(s.Status.Moved)

@@ -52,6 +52,11 @@ func TestTheConnectionsOfAServiceAreFollowed(t *testing.T) {
 			{after: arriveWithin - 1, elsewhere: 290, ended: 100, remaining: 3, outcome: v1alpha1.ReasonMoving, moved: 90, pending: 3, severed: 90},
 			{after: 1, elsewhere: 293, ended: 103, outcome: v1alpha1.ReasonMoving, moved: 93, severed: 93},
 		}},
+		{"a crowd had come since they were counted", []look{
+			quietly(look{left: 100, elsewhere: 200, outcome: v1alpha1.ReasonMoving, pending: 100}),
+			{after: time.Second, left: 100, elsewhere: 200, ended: 20, remaining: 280, outcome: v1alpha1.ReasonMoving, pending: 280},
+			{after: 2 * time.Second, elsewhere: 500, ended: 300, outcome: v1alpha1.ReasonMoving, moved: 300, severed: 300},
+		}},
 		{"clients leave by themselves", []look{
 			quietly(look{left: 100, elsewhere: 200, outcome: v1alpha1.ReasonMoving, pending: 100}),
 			{after: time.Second, left: 60, elsewhere: 240, ended: 10, remaining: 60, outcome: v1alpha1.ReasonMoving, moved: 40, pending: 60, severed: 10, ownTimeout: 30},
