@@ -92,7 +92,7 @@ func (l *loop) hold(c *conn, way link, due time.Time) bool {
 	for i > 0 && l.strangers[i-1].due.After(due) { // who took long for the handshake
 		i--
 	}
-	l.strangers = slices.Insert(l.strangers, i, deadline{c, due})
+	l.strangers = slices.Insert(l.strangers, i, c.deadline(due))
 	return true
 }
 

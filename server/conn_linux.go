@@ -136,7 +136,7 @@ func (c *conn) finish() {
 		c.abort()
 		return
 	}
-	c.loop.post(func() { c.loop.leavers = append(c.loop.leavers, deadline{c, time.Now().Add(finishWithin)}) })
+	c.loop.post(func() { c.loop.leavers = append(c.loop.leavers, c.deadline(time.Now().Add(finishWithin))) })
 }
 
 func (c *conn) abort() {

@@ -73,10 +73,14 @@ type loop struct {
 	awake  bool     // it will look at posted before it waits; guarded by mu
 }
 
+// deadline is a connection's, which it does not keep alive when that has ended.
 type deadline struct {
-	c   *conn
-	due time.Time
+	slot       int32
+	generation uint32
+	due        time.Time
 }
+
+func (c *conn) deadline(due time.Time) deadline { return deadline{c.slot, c.generation, due} }
 
 func newLoop(e *epoll) (*loop, error) {
 	l := &loop{e: e, ep: -1, wake: -1}
@@ -358,12 +362,12 @@ func (l *loop) tick(now time.Time) (done bool) {
 	// How late the loop itself is: what it found to do had waited so long.
 	l.e.observe(now.Sub(l.nextTick))
 	l.nextTick = now.Add(loopTick)
-	l.strangers = expire(l.strangers, now, func(c *conn) {
-		if !c.gone && !c.waiting && c.peer != nil && !c.peer.connected && !c.peer.leaving.Load() {
+	l.strangers = l.expire(l.strangers, now, func(c *conn) {
+		if !c.waiting && c.peer != nil && !c.peer.connected && !c.peer.leaving.Load() {
 			c.peer.overdue()
 		}
 	})
-	l.leavers = expire(l.leavers, now, func(c *conn) { l.close(c) })
+	l.leavers = l.expire(l.leavers, now, l.close)
 	if l.rest && l.ending.IsZero() {
 		l.rest = false
 		l.listening = l.listen() == nil
@@ -378,17 +382,19 @@ func (l *loop) tick(now time.Time) (done bool) {
 	return l.count.Load() == 0
 }
 
-// expire calls f for what is due, and returns the rest.
-func expire(l []deadline, now time.Time, f func(*conn)) []deadline {
-	for len(l) > 0 && !l[0].due.After(now) {
-		f(l[0].c)
-		l[0].c = nil
-		l = l[1:]
+// expire calls f for each connection that is due and has not been closed, and returns
+// the other deadlines.
+func (l *loop) expire(all []deadline, now time.Time, f func(*conn)) []deadline {
+	for len(all) > 0 && !all[0].due.After(now) {
+		if c := l.slots[all[0].slot]; c != nil && c.generation == all[0].generation {
+			f(c)
+		}
+		all = all[1:]
 	}
-	if len(l) == 0 {
+	if len(all) == 0 {
 		return nil
 	}
-	return l
+	return all
 }
 
 // shut ends the loop once its connections are closed, or have had their time.
