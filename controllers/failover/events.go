@@ -1,7 +1,10 @@
 package failover
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 
@@ -18,22 +21,28 @@ func created(r events.EventRecorder, presence runtime.Object, fo *v1alpha1.Failo
 	if advised {
 		does = "would move"
 	}
-	clients := fo.Spec.Clients
+	who := "the clients"
 	if fo.Spec.Count != nil {
-		clients = *fo.Spec.Count
+		who = fmt.Sprintf("%d clients", *fo.Spec.Count)
+	} else if fo.Spec.Clients > 0 { // 0: the kernel has not told yet
+		who = fmt.Sprintf("%d clients", fo.Spec.Clients)
 	}
 	r.Eventf(presence, fo, kind, "FailoverCreated", "Failover",
-		"%s: Failover %s %s %d clients of %s", fo.Spec.Reason, fo.Name, does, clients, fo.Spec.Server)
+		"%s: Failover %s %s %s of %s", fo.Spec.Reason, fo.Name, does, who, fo.Spec.Server)
 }
 
 // succeeded says that no client is left on a server that doesn't answer.
 func succeeded(r events.EventRecorder, fo *v1alpha1.Failover) {
-	r.Eventf(fo, nil, corev1.EventTypeNormal, "FailoverSucceeded", "Failover",
-		"%s: %d clients of %s moved, %d lost", Outcome(fo), fo.Status.Moved, fo.Spec.Server, fo.Status.Lost)
+	r.Eventf(fo, nil, corev1.EventTypeNormal, "FailoverSucceeded", "Failover", "%s", summary(fo))
 }
 
 // failed says that a Failover ended without that.
 func failed(r events.EventRecorder, fo *v1alpha1.Failover) {
-	r.Eventf(fo, nil, corev1.EventTypeWarning, "FailoverFailed", "Failover",
-		"%s: %d clients of %s moved, %d pending", Outcome(fo), fo.Status.Moved, fo.Spec.Server, fo.Status.Pending)
+	r.Eventf(fo, nil, corev1.EventTypeWarning, "FailoverFailed", "Failover", "%s", summary(fo))
+}
+
+// summary of a Failover that has ended: the outcome, and what its conditions say of it.
+func summary(fo *v1alpha1.Failover) string {
+	c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionProcessing)
+	return fmt.Sprintf("%s, server %s, %d moved: %s", c.Reason, fo.Spec.Server, fo.Status.Moved, c.Message)
 }

@@ -279,7 +279,7 @@ func (s Step) count(fo *v1alpha1.Failover, f Facts) Step {
 	told := own && progress != nil && progress.Done && progress.Failover == fo.Namespace+"/"+fo.Name
 	switch {
 	case pending == 0:
-		return s.end(fo, f, v1alpha1.ReasonMoved, fmt.Sprintf("All %d clients are elsewhere, or gone.", s.Memory.Clients))
+		return s.end(fo, f, v1alpha1.ReasonMoved, fmt.Sprintf("No client is left of %d; %d were lost.", s.Memory.Clients, s.Status.Lost))
 	case Drains(fo) && own && f.Server.Record.Total() == 0 && idle >= quiet:
 		s.Status.Pending = 0
 		return s.end(fo, f, v1alpha1.ReasonMoved, "The server holds no session any more.")

@@ -133,7 +133,12 @@ func (s *scene) movedAway(server string, limit time.Duration) {
 	var f *v1alpha1.Failover
 	elsewhere := s.await("the clients of "+server+" to be elsewhere", limit, func() (bool, error) {
 		if n := s.witness.on(server); n > 0 {
-			return false, fmt.Errorf("%d are recorded there", n)
+			f, err := s.failover(server)
+			if err != nil {
+				return false, err
+			}
+			return false, fmt.Errorf("%d are recorded there, among them %v; %s is %+v, asked to sever %+v, severed %+v", n, s.witness.some(server),
+				f.Name, f.Status, f.Status.Sever, f.Status.Severed)
 		}
 		n := s.witness.on("")
 		return n == s.people.count, fmt.Errorf("%d of %d are recorded at all", n, s.people.count)

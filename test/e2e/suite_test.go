@@ -33,6 +33,7 @@ func TestFaults(t *testing.T) {
 		{"a node is split from the others", splitOff},
 		{"30 % of the packets to a node are lost", lossy},
 		{"a node is powered off", poweredOff},
+		{"a node is powered off, and tainted", tainted},
 		// The last one: its clients stay.
 		{"a server is stopped, with severing", severed},
 	} {

@@ -174,6 +174,19 @@ func (v *witness) on(server string) int {
 	return n
 }
 
+// some names a few of the clients that a server holds, with when they were last seen.
+func (v *witness) some(server string) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var l []string
+	for name, s := range v.at {
+		if s.Session != nil && !s.Session.Offline && s.Session.Server == namespace+"/"+server && len(l) < 10 {
+			l = append(l, fmt.Sprintf("%s (since %s, interval %d ms)", name, clock(s.Session.Since), s.Session.Interval))
+		}
+	}
+	return l
+}
+
 // declared are those who were declared offline from a time on, in words.
 func (v *witness) declared(from time.Time) []string {
 	v.mu.Lock()
