@@ -24,13 +24,27 @@ type Conn struct {
 	mu  sync.Mutex
 	fd  int // -1: closed
 	seq uint32
-	buf []byte
+	buf *[receiveSize]byte // while it is locked
+}
+
+// buffers are shared: there may be hundreds of Conns, of which few are at work at a time.
+var buffers = sync.Pool{New: func() any { return new([receiveSize]byte) }}
+
+func (c *Conn) lock() {
+	c.mu.Lock()
+	c.buf = buffers.Get().(*[receiveSize]byte)
+}
+
+func (c *Conn) unlock() {
+	buffers.Put(c.buf)
+	c.buf = nil
+	c.mu.Unlock()
 }
 
 // Open asks in a network namespace, or in the caller's own where ns is nil. The
 // file need not stay open.
 func Open(ns *os.File) (*Conn, error) {
-	c := &Conn{fd: -1, buf: make([]byte, receiveSize)}
+	c := &Conn{fd: -1}
 	open := func() error {
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 		if err != nil {
@@ -65,8 +79,8 @@ func (c *Conn) Close() error {
 // until it returns an error, which List then returns. The order is the kernel's.
 // each must not call the Conn. Memory does not grow with the number of sockets.
 func (c *Conn) List(ctx context.Context, q Query, each func(Socket) error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	states, extensions := uint32(0), uint8(0)
 	for _, s := range q.States {
 		states |= 1 << s
@@ -131,13 +145,16 @@ func (c *Conn) Get(ctx context.Context, s Socket) (Socket, error) {
 	if !s.id.valid() {
 		return Socket{}, fmt.Errorf("look at the connection of %v: %w", s.Remote, ErrGone)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	c.seq++
-	found := Socket{State: Listen} // nothing yet
-	err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 1<<(attributeInfo-1)))
-	for done := false; err == nil && !done; {
+	var found Socket
+	answered := false
+	// No acknowledgement is asked for: the socket is the answer, or an error is, which comes unasked.
+	err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST, c.seq, s.id, 1<<Established, 1<<(attributeInfo-1)))
+	for done := false; err == nil && !done && !answered; {
 		done, err = c.receive(func(m message) (err error) {
+			answered = true
 			found, err = parseSocket(m.body)
 			return err
 		})
@@ -164,8 +181,8 @@ func (c *Conn) Destroy(ctx context.Context, s Socket) error {
 	if !s.id.valid() {
 		return fmt.Errorf("destroy the connection of %v: %w", s.Remote, ErrGone)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	c.seq++
 	err := c.send(request(unix.SOCK_DESTROY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 0))
 	for done := false; err == nil && !done; {
@@ -196,7 +213,7 @@ func (c *Conn) receive(each func(message) error) (done bool, err error) {
 	var n, flags int
 	var from unix.Sockaddr
 	err = ignoringInterrupts(func() (err error) {
-		n, _, flags, from, err = unix.Recvmsg(c.fd, c.buf, nil, 0)
+		n, _, flags, from, err = unix.Recvmsg(c.fd, c.buf[:], nil, 0)
 		return err
 	})
 	if err != nil {
