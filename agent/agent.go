@@ -158,6 +158,8 @@ type Agent struct {
 	suspicion *suspicion.Reporter
 	reporter  *report.Reporter
 
+	// phase is when in each probe.Interval it asks servers, and looks at itself.
+	phase   time.Duration
 	places  atomic.Pointer[[]report.Place]
 	probers *probe.Group // of follow
 }
@@ -167,7 +169,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, board: report.NewBoard()}
+	a := &Agent{cfg: cfg, board: report.NewBoard(), phase: rand.N(probe.Interval)}
 	a.places.Store(&[]report.Place{})
 	metrics, err := probe.NewMetrics(cfg.Registerer)
 	if err != nil {
@@ -177,7 +179,7 @@ func New(cfg Config) (*Agent, error) {
 		Prober: probe.Config{
 			ClientID: func(n int) string { return probeID(cfg.Node, n) },
 			User:     cfg.Presence, Token: cfg.Token, TLS: cfg.TLS,
-			Phase: rand.N(probe.Interval), Stall: &a.stall, Logger: cfg.Logger, Metrics: metrics,
+			Phase: a.phase, Stall: &a.stall, Logger: cfg.Logger, Metrics: metrics,
 		},
 		Observe: func(t probe.Target, o wire.Observation) { a.board.Observe(t.Server, t.Limits.AnswerTime, o) },
 		Forget:  a.board.Forget,

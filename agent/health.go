@@ -4,12 +4,14 @@ import (
 	"context"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/agent/probe"
 	"github.com/rollcall-dev/rollcall/agent/stall"
 )
 
 const (
-	// healthEvery is how often the agent looks at itself.
-	healthEvery = 500 * time.Millisecond
+	// healthEvery is how often the agent looks at itself: whenever its probers ask for
+	// the second time.
+	healthEvery = 2 * probe.Interval
 	// tolerated is the score of memberlist that is no illness yet: it is one
 	// packet that somebody else lost.
 	tolerated = 1
@@ -19,8 +21,8 @@ const (
 // again when it has been well for stall.Memory.
 func (a *Agent) watchHealth(ctx context.Context) error {
 	var ill time.Time // when it last was
-	due := time.Now().Add(healthEvery)
-	timer := time.NewTimer(healthEvery)
+	due := probe.NextTick(time.Now().Add(healthEvery), a.phase)
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	worst := 0
 	for {
@@ -31,8 +33,8 @@ func (a *Agent) watchHealth(ctx context.Context) error {
 		}
 		now := time.Now()
 		a.stall.Check(due, now)
-		due = now.Add(healthEvery)
-		timer.Reset(healthEvery)
+		due = probe.NextTick(now.Add(healthEvery-probe.Interval/2), a.phase)
+		timer.Reset(time.Until(due))
 		h := max(a.stall.Health(now), a.gossip.Health()-tolerated, a.isolation())
 		switch {
 		case h > 0:

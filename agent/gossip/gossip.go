@@ -194,7 +194,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	// because of its own past.
 	c.DeadNodeReclaimTime = time.Second
 	c.EnableCompression = false // messages are tens of bytes
-	c.Events, c.Delegate = g.members, g.members
+	c.Events, c.Delegate, c.Ping = g.members, g.members, g.members
 	c.Logger = log.New(&logWriter{g.cfg.Logger}, "", 0)
 	return c
 }
@@ -284,11 +284,15 @@ func (g *Gossip) Ping(node, address string) (time.Duration, error) {
 // Member is what gossip says of a node, and whether it ever spoke of it.
 func (g *Gossip) Member(node string) (Member, bool) { return g.members.get(node) }
 
+// Answered is when a question was sent that a node's agent has answered in time, the
+// last of memberlist's own; zero: none was. Who knows that need not ask so soon itself.
+func (g *Gossip) Answered(node string) time.Time { return g.members.answered(node) }
+
 // Alive is how many other members are alive.
 func (g *Gossip) Alive() int { return g.members.alive(g.cfg.Node) }
 
 // Changed receives (once for any number of changes) when a member has come,
-// gone, or said goodbye. It has one reader.
+// gone, said goodbye, or answered a question of memberlist's own. It has one reader.
 func (g *Gossip) Changed() <-chan struct{} { return g.members.changed }
 
 // Health is memberlist's own health score: 0 is well.

@@ -133,6 +133,16 @@ func TestFiveAgents(t *testing.T) {
 		return err == nil
 	})
 
+	var answered time.Time
+	eventually(t, "an answer to memberlist's own question is known", func() bool {
+		answered = agents[0].Answered("node-1")
+		return !answered.IsZero()
+	})
+	eventually(t, "and another after it", func() bool { return agents[0].Answered("node-1").After(answered) })
+	if at := agents[0].Answered("nobody"); !at.IsZero() {
+		t.Errorf("nobody answered at %v", at)
+	}
+
 	t.Log("node-4 stops without a word")
 	at := time.Now()
 	agents[4].silent = true

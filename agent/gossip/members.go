@@ -46,15 +46,19 @@ type members struct {
 
 	mu     sync.Mutex
 	byNode map[string]Member
+	// asked is when a question was sent that a member has answered in time: the
+	// last of memberlist's own. It is forgotten with the member.
+	asked map[string]time.Time
 }
 
 var (
 	_ memberlist.EventDelegate = (*members)(nil)
 	_ memberlist.Delegate      = (*members)(nil)
+	_ memberlist.PingDelegate  = (*members)(nil)
 )
 
 func newMembers() *members {
-	return &members{changed: make(chan struct{}, 1), byNode: map[string]Member{}}
+	return &members{changed: make(chan struct{}, 1), byNode: map[string]Member{}, asked: map[string]time.Time{}}
 }
 
 func (m *members) get(node string) (Member, bool) {
@@ -87,6 +91,7 @@ func (m *members) retain(peers []Peer) {
 	for node, x := range m.byNode {
 		if x.State != Alive && !wanted[node] && time.Since(x.Since) > forgetAfter {
 			delete(m.byNode, node)
+			delete(m.asked, node)
 		}
 	}
 }
@@ -100,9 +105,12 @@ func (m *members) set(n *memberlist.Node, s State) {
 	}
 	m.byNode[n.Name] = x
 	m.mu.Unlock()
-	if known && old.State == x.State && old.Address == x.Address {
-		return
+	if !known || old.State != x.State || old.Address != x.Address {
+		m.tell()
 	}
+}
+
+func (m *members) tell() {
 	select {
 	case m.changed <- struct{}{}:
 	default:
@@ -130,6 +138,29 @@ func stateOf(n *memberlist.Node) State {
 	}
 	return Alive
 }
+
+func (m *members) answered(node string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked[node]
+}
+
+// NotifyPingComplete implements memberlist.PingDelegate.
+func (m *members) NotifyPingComplete(n *memberlist.Node, took time.Duration, _ []byte) {
+	sent := time.Now().Add(-took)
+	m.mu.Lock()
+	_, known := m.byNode[n.Name]
+	if known {
+		m.asked[n.Name] = sent
+	}
+	m.mu.Unlock()
+	if known {
+		m.tell()
+	}
+}
+
+// AckPayload implements memberlist.PingDelegate: there is none.
+func (m *members) AckPayload() []byte { return nil }
 
 // NodeMeta implements memberlist.Delegate.
 func (m *members) NodeMeta(int) []byte {

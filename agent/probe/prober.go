@@ -146,11 +146,7 @@ func New(cfg Config) (*Prober, error) {
 func (p *Prober) Run(ctx context.Context) error {
 	now := time.Now()
 	p.evidence = NewEvidence(now)
-	intoInterval := time.Duration(now.UnixNano() % int64(Interval))
-	p.tickAt = now.Add(p.cfg.Phase - intoInterval) // Truncate would lose the monotonic clock
-	if !p.tickAt.After(now) {
-		p.tickAt = p.tickAt.Add(Interval)
-	}
+	p.tickAt = NextTick(now, p.cfg.Phase)
 	p.rotate(now)
 	defer func() {
 		p.close(p.current, true)
@@ -193,6 +189,17 @@ func (p *Prober) Run(ctx context.Context) error {
 		asked := p.tick(ctx, now)
 		p.judge(now, asked)
 	}
+}
+
+// NextTick is when the probers of a phase ask next after now. What an agent does
+// now and then it does at such a time, so that it does not wake up for that alone.
+func NextTick(now time.Time, phase time.Duration) time.Time {
+	into := time.Duration(now.UnixNano() % int64(Interval))
+	at := now.Add(phase - into) // Truncate would lose the monotonic clock
+	if !at.After(now) {
+		at = at.Add(Interval)
+	}
+	return at
 }
 
 // due is when the loop must wake.

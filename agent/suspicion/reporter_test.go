@@ -26,11 +26,14 @@ type fakeGossip struct {
 	mu      sync.Mutex
 	silent  map[string]bool
 	members map[string]gossip.Member
+	asked   map[string]time.Time // what Answered says
+	pings   int
 }
 
 func (f *fakeGossip) Ping(node, _ string) (time.Duration, error) {
 	f.mu.Lock()
 	silent := f.silent[node]
+	f.pings++
 	f.mu.Unlock()
 	if silent {
 		<-time.After(150 * time.Millisecond)
@@ -45,6 +48,12 @@ func (f *fakeGossip) Member(node string) (gossip.Member, bool) {
 	defer f.mu.Unlock()
 	m, ok := f.members[node]
 	return m, ok
+}
+
+func (f *fakeGossip) Answered(node string) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked[node]
 }
 
 func (f *fakeGossip) Changed() <-chan struct{} { return f.changed }
@@ -117,6 +126,50 @@ func TestReporter(t *testing.T) {
 		}
 		if t.Failed() {
 			t.Log(strings.Join(log, "\n"))
+		}
+	})
+}
+
+// Who answers gossip's own questions is not asked twice, and found dead as soon.
+func TestWhoAnswersGossipIsNotPinged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGossip{changed: make(chan struct{}, 1), silent: map[string]bool{}, members: map[string]gossip.Member{}, asked: map[string]time.Time{}}
+		words := make(chan wire.Suspicion, 10)
+		r := New(Config{
+			Gossip: g, Port: 10250,
+			Dial:    func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() },
+			Observe: func(_ string, s wire.Suspicion) { words <- s },
+			Forget:  func(string) {},
+			Stall:   &stall.Watch{}, Logger: slog.New(slog.DiscardHandler),
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		r.SetTargets([]Target{{Node: "a", Address: "10.0.0.1"}})
+		var last time.Time
+		for range 100 {
+			<-time.After(400 * time.Millisecond)
+			last = time.Now()
+			g.set(func() { g.asked["a"] = last })
+		}
+		g.mu.Lock()
+		pings := g.pings
+		g.silent["a"] = true
+		g.mu.Unlock()
+		if pings != 1 { // before gossip had said anything
+			t.Errorf("it was pinged %d times in 40 s", pings)
+		}
+		for _, want := range []wire.NodeWord{wire.NodeAlive, wire.NodeSuspect, wire.NodeDead} {
+			if s := <-words; s.Word != want {
+				t.Fatalf("it says %s, want %s", s.Word, want)
+			}
+		}
+		if took := time.Since(last); took > 2400*time.Millisecond {
+			t.Errorf("it was found dead %v after its last answer", took)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -67,7 +67,9 @@ type Subject struct {
 	sighted   time.Time
 
 	pingAt, dialAt time.Time
-	left           bool // gossip heard it say goodbye
+	// asked is when the last ping was sent, or what somebody else asked that was answered.
+	asked time.Time
+	left  bool // gossip heard it say goodbye
 }
 
 // NewSubject begins at now: the word is empty until something is known.
@@ -83,6 +85,7 @@ func (s *Subject) Next() (ping, dial time.Time) { return s.pingAt, s.dialAt }
 
 // Pinging notes that a ping is sent now.
 func (s *Subject) Pinging(now time.Time) {
+	s.asked = now
 	s.pingAt = now.Add(PingEvery)
 	switch {
 	case s.settled():
@@ -118,6 +121,24 @@ func (s *Subject) Ponged(answered bool, sent, now time.Time) {
 		s.dialAt = now
 	}
 	s.decide(now)
+}
+
+// Answered records that the agent has answered what somebody else asked it, at sent:
+// that is as good as a ping, so that the next one is due PingEvery after it. What was
+// sent before the last ping, or before the doubt began, tells nothing new.
+func (s *Subject) Answered(sent, now time.Time) {
+	news := s.asked
+	if s.unanswered > 0 {
+		news = s.doubted
+	}
+	if !sent.After(news) {
+		return
+	}
+	s.Ponged(true, sent, now)
+	if sent.After(s.asked) {
+		s.asked = sent
+		s.pingAt = sent.Add(PingEvery)
+	}
 }
 
 // Contacted records the end of an attempt to connect.

@@ -125,6 +125,40 @@ func TestSubject(t *testing.T) {
 	}
 }
 
+func TestWhatOthersAskedIsAsGoodAsAPing(t *testing.T) {
+	start := time.Unix(1000, 0)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	for _, c := range []struct {
+		name       string
+		doubt      int // ms, when a ping was sent that is not answered; 0: there is none
+		sent       int // ms, when the others asked
+		wantDoubts int
+		wantNext   int // ms
+	}{
+		{"it spares the next ping", 0, 500, 0, 1300},
+		{"what was asked before the last ping spares none", 0, -1, 0, 800},
+		{"it ends a doubt that is older", 100, 101, 0, 901},
+		{"a doubt that is younger stays", 100, 99, 1, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := NewSubject(start)
+			s.Pinging(start)
+			s.Ponged(true, start, at(1))
+			if c.doubt > 0 {
+				s.Pinging(at(c.doubt))
+				s.Ponged(false, at(c.doubt), at(200))
+			}
+			s.Answered(at(c.sent), at(790))
+			if next, _ := s.Next(); !next.Equal(at(c.wantNext)) {
+				t.Errorf("the next ping is due after %v, want %d ms", next.Sub(start), c.wantNext)
+			}
+			if s.unanswered != c.wantDoubts {
+				t.Errorf("%d pings are unanswered, want %d", s.unanswered, c.wantDoubts)
+			}
+		})
+	}
+}
+
 // TestSubjectProperties throws random events at a subject, in random order.
 func TestSubjectProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -134,7 +168,7 @@ func TestSubjectProperties(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "events") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 1000).Draw(t, "ms")) * time.Millisecond)
 			was := s.word
-			switch rapid.SampledFrom([]string{"silence", "silence", "silence", "none", "none", "answer", "made", "unknown", "lost", "stalled", "ping", "dial"}).Draw(t, "event") {
+			switch rapid.SampledFrom([]string{"silence", "silence", "silence", "none", "none", "answer", "made", "unknown", "lost", "stalled", "ping", "dial", "others"}).Draw(t, "event") {
 			case "silence":
 				s.Ponged(false, now, now)
 				unanswered++
@@ -165,6 +199,14 @@ func TestSubjectProperties(t *testing.T) {
 				s.Stalled(now)
 				if was != wire.NodeDead && was != wire.NodeAgentDown {
 					unanswered, sightless, sighted = 0, 0, false
+				}
+			case "others":
+				s.Answered(now.Add(-time.Duration(rapid.IntRange(0, 400).Draw(t, "ago"))*time.Millisecond), now)
+				if unanswered > 0 && s.unanswered == 0 {
+					unanswered, sightless, sighted = 0, 0, false
+				}
+				if next, _ := s.Next(); next.After(now.Add(max(PingEvery, settledEvery))) {
+					t.Fatalf("the next ping is due only in %v", next.Sub(now))
 				}
 			case "ping":
 				s.Pinging(now)
