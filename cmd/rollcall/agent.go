@@ -69,6 +69,7 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			oneProcessor()
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				web := o.serveHTTP(ctx, group, metrics)
 				cluster, err := agent.NewCluster(config, o.installation(), log)

@@ -49,6 +49,7 @@ func severCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			oneProcessor()
 			return runPart(cmd.Context(), func(ctx context.Context, group *errgroup.Group) error {
 				web := o.serveHTTP(ctx, group, metrics)
 				s, err := sever.New(sever.Config{
