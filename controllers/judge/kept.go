@@ -117,13 +117,8 @@ func (j *Judge) discount(all []verdict.Observation) []verdict.Observation {
 // lastState is that of a server in the last judgement: of one that is exempt, what
 // it would be called otherwise.
 func (j *Judge) lastState(server string) verdict.State {
-	for _, judged := range j.servers {
-		if v, ok := judged.Verdicts[server]; ok {
-			if v.Held.Bad() {
-				return v.Held
-			}
-			return v.State
-		}
+	if state, judged := j.states[server]; judged {
+		return state
 	}
 	return verdict.Unknown
 }

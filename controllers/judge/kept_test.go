@@ -4,8 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/internal/store"
@@ -29,9 +27,7 @@ func TestWhoCanObserveStandsIn(t *testing.T) {
 		"im/leaving": server(func(s *evidence.Server) { s.Record.Leaving = true }),
 		"im/hung":    server(nil),
 	}}
-	j := &Judge{roster: &roster{}, servers: map[types.NamespacedName]verdict.Judgement{{Namespace: "im", Name: "servers"}: {
-		Verdicts: map[string]verdict.Verdict{"im/well": {State: verdict.Alive}, "im/hung": {State: verdict.Overloaded}},
-	}}}
+	j := &Judge{roster: &roster{}, states: map[string]verdict.State{"im/well": verdict.Alive, "im/hung": verdict.Overloaded}}
 	spec := &v1alpha1.ServersSpec{Overload: v1alpha1.OverloadSpec{Observers: 5}}
 	var got []string
 	for _, s := range j.standIns(r, Pod{Name: "im/subject"}, spec, nil).StandIns {

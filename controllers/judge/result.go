@@ -25,8 +25,9 @@ type Result struct {
 	Servers map[string]evidence.Server
 	// Assignments are who should observe which servers because too few agents can.
 	Assignments map[string]store.Assignment
-	// pods that some Presence selects.
-	pods map[string]Pod
+	// pods that some Presence selects, and the verdicts on those that are judged.
+	pods   map[string]Pod
+	states map[string]verdict.State
 }
 
 // Population is one Presence, its members and what was judged.
@@ -96,13 +97,8 @@ func (r *Result) Pod(server string) (Pod, bool) {
 
 // State is the verdict on a server; Unknown where no Presence selects it.
 func (r *Result) State(server string) verdict.State {
-	for _, p := range r.Populations {
-		if p.Subject != v1alpha1.SubjectServers {
-			continue
-		}
-		if v, ok := p.Judgement.Verdicts[server]; ok {
-			return v.State
-		}
+	if state, judged := r.states[server]; judged {
+		return state
 	}
 	return verdict.Unknown
 }

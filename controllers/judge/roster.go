@@ -145,8 +145,9 @@ func enrol(ctx context.Context, cache client.Reader, ours v1alpha1.Installation)
 		all = append(all, &presences.Items[i])
 	}
 	slices.SortFunc(all, older)
+	dir := newDirectory(cache)
 	for _, p := range all {
-		pop, err := r.populate(ctx, cache, p, ours)
+		pop, err := r.populate(ctx, dir, p, ours)
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +173,7 @@ func older(a, b *v1alpha1.Presence) int {
 }
 
 // populate finds the members of a Presence. Older ones have been selected already.
-func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.Presence, ours v1alpha1.Installation) (population, error) {
+func (r *roster) populate(ctx context.Context, dir *directory, p *v1alpha1.Presence, ours v1alpha1.Installation) (population, error) {
 	pop := population{presence: p, subject: Subject(p)}
 	switch pop.subject {
 	case v1alpha1.SubjectNodes:
@@ -191,15 +192,13 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 		slices.Sort(pop.nodes)
 	case v1alpha1.SubjectServers:
 		selector := pop.selector(&p.Spec.Servers.Selector)
-		var pods corev1.PodList
-		err := cache.List(ctx, &pods, client.InNamespace(p.Namespace),
-			client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy)
+		pods, err := dir.pods(ctx, p.Namespace, selector)
 		if err != nil {
 			return pop, fmt.Errorf("listing the pods of Presence %s/%s: %w", p.Namespace, p.Name, err)
 		}
-		for i := range pods.Items {
-			if s := PodOf(&pods.Items[i]); pods.Items[i].Status.Phase != corev1.PodSucceeded && pods.Items[i].Status.Phase != corev1.PodFailed {
-				s.Address, _ = agent.AddressOf(&pods.Items[i], p.Spec.Servers.Port)
+		for i := range pods {
+			if s := PodOf(&pods[i]); pods[i].Status.Phase != corev1.PodSucceeded && pods[i].Status.Phase != corev1.PodFailed {
+				s.Address, _ = agent.AddressOf(&pods[i], p.Spec.Servers.Port)
 				pop.pods = append(pop.pods, s)
 			}
 		}
@@ -213,11 +212,11 @@ func (r *roster) populate(ctx context.Context, cache client.Reader, p *v1alpha1.
 			}
 		}
 		if ours.Owns(p) && !p.Spec.Servers.Probe.Heartbeats() {
-			var services corev1.ServiceList
-			if err := cache.List(ctx, &services, client.InNamespace(p.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+			services, err := dir.services(ctx, p.Namespace, pods)
+			if err != nil {
 				return pop, fmt.Errorf("listing the Services of namespace %s: %w", p.Namespace, err)
 			}
-			pop.diversion = diversion(pods.Items, services.Items, p.Spec.Servers.Port)
+			pop.diversion = diversion(pods, services, p.Spec.Servers.Port)
 		}
 	}
 	return pop, nil

@@ -13,8 +13,8 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
-// judgeServers judges the servers of one Presence, and plans for them.
-func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.Failover) {
+// judgeServers judges the servers of one Presence, and plans for them; mine are its Failovers.
+func (j *Judge) judgeServers(r *Result, pop *Population, mine []*v1alpha1.Failover) {
 	w, spec := r.World, pop.Presence.Spec.Servers
 	if _, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]; paused {
 		w.Paused = true
@@ -75,7 +75,7 @@ func (j *Judge) judgeServers(r *Result, pop *Population, failovers []*v1alpha1.F
 		}
 	}
 	j.calibrate(pop, ev, w.Now)
-	j.plan(r, pop, ev, failovers)
+	j.plan(r, pop, ev, mine)
 }
 
 // calibrate hears how long the slowest of those who are well takes to answer.
@@ -93,13 +93,7 @@ func (j *Judge) calibrate(pop *Population, ev []verdict.ServerEvidence, now time
 }
 
 // plan decides what to move.
-func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, failovers []*v1alpha1.Failover) {
-	var mine []*v1alpha1.Failover
-	for _, fo := range failovers {
-		if fo.Namespace == pop.Presence.Namespace && fo.Spec.Presence == pop.Presence.Name {
-			mine = append(mine, fo)
-		}
-	}
+func (j *Judge) plan(r *Result, pop *Population, ev []verdict.ServerEvidence, mine []*v1alpha1.Failover) {
 	newest := newestRevision(pop.Pods)
 	for i, p := range pop.Pods {
 		pop.fleet = append(pop.fleet, j.planned(r, pop, p, ev[i], mine))

@@ -44,9 +44,12 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 		Assignments: map[string]store.Assignment{},
 		Servers:     j.cfg.Book.Servers(now),
 		pods:        map[string]Pod{},
+		states:      map[string]verdict.State{},
 	}
 	j.nodes = j.judgeNodes(r.World)
 	r.Nodes, r.Machines = j.nodes, j.roster.machines
+	of := byPresence(failovers)
+	states := make(map[string]verdict.State, len(j.states))
 	for _, p := range j.roster.populations {
 		pop := &Population{Presence: p.presence, Subject: p.subject, Refused: p.refused, Why: p.why, Pods: p.pods, Diversion: p.diversion}
 		key := client.ObjectKeyFromObject(p.presence)
@@ -61,10 +64,18 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 				pop.Members = append(pop.Members, pod.Name)
 				r.pods[pod.Name] = pod
 			}
-			j.judgeServers(r, pop, failovers)
+			j.judgeServers(r, pop, of[key])
 			j.servers[key] = pop.Judgement
+			for name, v := range pop.Judgement.Verdicts {
+				r.states[name] = v.State
+				states[name] = v.State
+				if v.Held.Bad() {
+					states[name] = v.Held
+				}
+			}
 		}
 	}
+	j.states = states
 	maps.DeleteFunc(j.servers, func(key types.NamespacedName, _ verdict.Judgement) bool { return r.Populations[key] == nil })
 	maps.DeleteFunc(j.usual, func(key types.NamespacedName, _ verdict.Calibration) bool { return r.Populations[key] == nil })
 	maps.DeleteFunc(j.memory, func(key types.NamespacedName, _ plan.Memory) bool { return r.Populations[key] == nil })
@@ -138,6 +149,16 @@ func (j *Judge) note(failovers []*v1alpha1.Failover, now time.Time) {
 		}
 	}
 	maps.DeleteFunc(j.seen, func(uid types.UID, _ time.Time) bool { return !here[uid] })
+}
+
+// byPresence are Failovers by the Presences whose servers they are of.
+func byPresence(failovers []*v1alpha1.Failover) map[types.NamespacedName][]*v1alpha1.Failover {
+	of := map[types.NamespacedName][]*v1alpha1.Failover{}
+	for _, fo := range failovers {
+		key := types.NamespacedName{Namespace: fo.Namespace, Name: fo.Spec.Presence}
+		of[key] = append(of[key], fo)
+	}
+	return of
 }
 
 // only is a judgement reduced to some members.
