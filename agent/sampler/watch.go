@@ -28,6 +28,8 @@ const (
 	// that in twice the time, up to countLate; countSoon after all connections that
 	// glances take in have ended, since from then on they see none.
 	countFirst, countSoon, countLate = 2 * time.Second, 5 * time.Second, 30 * time.Second
+	// together is how far apart watches wake up, so that one wake-up serves many.
+	together = 100 * time.Millisecond
 	// glanced is how many connections a glance takes in.
 	glanced = 8
 	// enterAgain is how soon a namespace that was not found, or in which nothing
@@ -83,9 +85,8 @@ type watch struct {
 func (w *watch) run(ctx context.Context) {
 	w.begin()
 	defer w.leave()
-	wait := rand.N(calm) // servers are not looked at all at once
-	due := time.Now().Add(wait)
-	timer := time.NewTimer(wait)
+	due := meeting(time.Now().Add(together + rand.N(calm))) // servers are not looked at all at once
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	for {
 		select {
@@ -95,15 +96,19 @@ func (w *watch) run(ctx context.Context) {
 		}
 		now := time.Now()
 		w.woke(due, now)
-		if wait = w.look(ctx, now); wait == 0 {
+		wait := w.look(ctx, now)
+		if wait == 0 {
 			<-ctx.Done()
 			return
 		}
 		wait += rand.N(wait/5) - wait/10
-		due = time.Now().Add(wait)
-		timer.Reset(wait)
+		due = meeting(time.Now().Add(wait))
+		timer.Reset(time.Until(due))
 	}
 }
+
+// meeting is the last time before t, or at it, at which watches wake up.
+func meeting(t time.Time) time.Time { return t.Add(-time.Duration(t.UnixNano() % int64(together))) }
 
 func (w *watch) begin() { w.memory = kernel.New(w.target.Window) }
 
