@@ -136,6 +136,8 @@ func TestTheClientsOfAServiceAreMoved(t *testing.T) {
 		}
 	}
 	severed(60, 40)
+	// Until that is known, others' connections count as there before.
+	w.eventually("40 are left", func() bool { return only().Status.Pending == 40 })
 	holds(0, wire.BandOK, 135)
 	holds(2, wire.BandOK, 125)
 	w.eventually("who came up elsewhere is counted", func() bool {
