@@ -9,6 +9,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -120,6 +121,7 @@ func (w *world) replaceServers(t *testing.T, node string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gone := map[types.UID]bool{}
 	for i := range pods {
 		if pods[i].Spec.NodeName != node {
 			continue
@@ -127,6 +129,21 @@ func (w *world) replaceServers(t *testing.T, node string) {
 		if err := w.kube.CoreV1().Pods(namespace).Delete(t.Context(), pods[i].Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
+		gone[pods[i].UID] = true
+	}
+	if err := poll(t.Context(), "servers to be replaced", readyWithin, func() (bool, error) {
+		now, err := w.part(t.Context(), "server")
+		if err != nil {
+			return false, err
+		}
+		for i := range now {
+			if gone[now[i].UID] {
+				return false, fmt.Errorf("%s is still ending", now[i].Name)
+			}
+		}
+		return len(now) == len(pods), fmt.Errorf("there are %d of %d", len(now), len(pods))
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
