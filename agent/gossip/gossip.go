@@ -284,10 +284,6 @@ func (g *Gossip) Ping(node, address string) (time.Duration, error) {
 // Member is what gossip says of a node, and whether it ever spoke of it.
 func (g *Gossip) Member(node string) (Member, bool) { return g.members.get(node) }
 
-// Answered is when a question was sent that a node's agent has answered in time, the
-// last of memberlist's own; zero: none was. Who knows that need not ask so soon itself.
-func (g *Gossip) Answered(node string) time.Time { return g.members.answered(node) }
-
 // Alive is how many other members are alive.
 func (g *Gossip) Alive() int { return g.members.alive(g.cfg.Node) }
 

@@ -25,6 +25,9 @@ type Member struct {
 	Address string // "ip:port"
 	State   State
 	Since   time.Time
+	// Answered is when a question was sent that the agent has answered in time, the
+	// last of memberlist's own; zero: none was. Who knows that need not ask so soon.
+	Answered time.Time
 }
 
 // forgetAfter is how long a member is remembered that is neither alive nor a
@@ -46,9 +49,6 @@ type members struct {
 
 	mu     sync.Mutex
 	byNode map[string]Member
-	// asked is when a question was sent that a member has answered in time: the
-	// last of memberlist's own. It is forgotten with the member.
-	asked map[string]time.Time
 }
 
 var (
@@ -58,7 +58,7 @@ var (
 )
 
 func newMembers() *members {
-	return &members{changed: make(chan struct{}, 1), byNode: map[string]Member{}, asked: map[string]time.Time{}}
+	return &members{changed: make(chan struct{}, 1), byNode: map[string]Member{}}
 }
 
 func (m *members) get(node string) (Member, bool) {
@@ -91,7 +91,6 @@ func (m *members) retain(peers []Peer) {
 	for node, x := range m.byNode {
 		if x.State != Alive && !wanted[node] && time.Since(x.Since) > forgetAfter {
 			delete(m.byNode, node)
-			delete(m.asked, node)
 		}
 	}
 }
@@ -100,6 +99,7 @@ func (m *members) set(n *memberlist.Node, s State) {
 	x := Member{Node: n.Name, Address: n.Address(), State: s, Since: time.Now()}
 	m.mu.Lock()
 	old, known := m.byNode[n.Name]
+	x.Answered = old.Answered
 	if known && old.State == Left && s == Lost {
 		x.State, x.Since = old.State, old.Since // it had said so
 	}
@@ -139,19 +139,14 @@ func stateOf(n *memberlist.Node) State {
 	return Alive
 }
 
-func (m *members) answered(node string) time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.asked[node]
-}
-
 // NotifyPingComplete implements memberlist.PingDelegate.
 func (m *members) NotifyPingComplete(n *memberlist.Node, took time.Duration, _ []byte) {
 	sent := time.Now().Add(-took)
 	m.mu.Lock()
-	_, known := m.byNode[n.Name]
+	x, known := m.byNode[n.Name]
 	if known {
-		m.asked[n.Name] = sent
+		x.Answered = sent
+		m.byNode[n.Name] = x
 	}
 	m.mu.Unlock()
 	if known {

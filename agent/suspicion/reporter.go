@@ -22,9 +22,6 @@ import (
 type Gossip interface {
 	// Ping blocks until the answer, or until it is late.
 	Ping(node, address string) (time.Duration, error)
-	// Answered is when a question of its own was sent that the node has answered;
-	// zero: none was.
-	Answered(node string) time.Time
 	Member(node string) (gossip.Member, bool)
 	Changed() <-chan struct{}
 }
@@ -208,8 +205,8 @@ func (r *Reporter) take(e event, now time.Time) {
 
 // step does for one subject what is due, and tells what is new.
 func (r *Reporter) step(ctx context.Context, s *subject, now time.Time) {
-	s.Answered(r.cfg.Gossip.Answered(s.target.Node), now) // before a goodbye, which may have followed it
 	if m, ok := r.cfg.Gossip.Member(s.target.Node); ok {
+		s.Answered(m.Answered, now) // before a goodbye, which may have followed it
 		s.Gossiped(m.State == gossip.Lost, m.State == gossip.Left, now)
 	}
 	ping, dial := s.Next()

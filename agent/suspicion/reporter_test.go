@@ -26,7 +26,6 @@ type fakeGossip struct {
 	mu      sync.Mutex
 	silent  map[string]bool
 	members map[string]gossip.Member
-	asked   map[string]time.Time // what Answered says
 	pings   int
 }
 
@@ -48,12 +47,6 @@ func (f *fakeGossip) Member(node string) (gossip.Member, bool) {
 	defer f.mu.Unlock()
 	m, ok := f.members[node]
 	return m, ok
-}
-
-func (f *fakeGossip) Answered(node string) time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.asked[node]
 }
 
 func (f *fakeGossip) Changed() <-chan struct{} { return f.changed }
@@ -133,7 +126,7 @@ func TestReporter(t *testing.T) {
 // Who answers gossip's own questions is not asked twice, and found dead as soon.
 func TestWhoAnswersGossipIsNotPinged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &fakeGossip{changed: make(chan struct{}, 1), silent: map[string]bool{}, members: map[string]gossip.Member{}, asked: map[string]time.Time{}}
+		g := &fakeGossip{changed: make(chan struct{}, 1), silent: map[string]bool{}, members: map[string]gossip.Member{}}
 		words := make(chan wire.Suspicion, 10)
 		r := New(Config{
 			Gossip: g, Port: 10250,
@@ -150,7 +143,7 @@ func TestWhoAnswersGossipIsNotPinged(t *testing.T) {
 		for range 100 {
 			<-time.After(400 * time.Millisecond)
 			last = time.Now()
-			g.set(func() { g.asked["a"] = last })
+			g.set(func() { g.members["a"] = gossip.Member{State: gossip.Alive, Answered: last} })
 		}
 		g.mu.Lock()
 		pings := g.pings
