@@ -117,26 +117,23 @@ func judged(b *testing.B, j *Judge, presences int) {
 // BenchmarkEnrolment is what a change of any pod, Service or Presence costs, where so
 // many Presences of services are in one namespace; the judgement that follows included.
 func BenchmarkEnrolment(b *testing.B) {
-	for _, presences := range []int{1, 10, 100, 1000} {
-		b.Run(fmt.Sprintf("presences=%d", presences), func(b *testing.B) {
-			j := manyServices(b, presences)
-			judged(b, j, presences)
-			for b.Loop() {
-				j.stale.Store(true)
-				judged(b, j, presences)
-			}
-		})
-	}
+	judgements(b, func(j *Judge) { j.stale.Store(true) })
 }
 
 // BenchmarkJudgement is what any other change costs: a word of an observer, or a
 // second that has passed.
 func BenchmarkJudgement(b *testing.B) {
+	judgements(b, func(*Judge) {})
+}
+
+// judgements makes one after the other, a change before each.
+func judgements(b *testing.B, change func(*Judge)) {
 	for _, presences := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("presences=%d", presences), func(b *testing.B) {
 			j := manyServices(b, presences)
 			judged(b, j, presences)
 			for b.Loop() {
+				change(j)
 				judged(b, j, presences)
 			}
 		})

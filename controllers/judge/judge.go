@@ -81,8 +81,6 @@ type Judge struct {
 	nodes     verdict.Judgement
 	servers   map[types.NamespacedName]verdict.Judgement
 	observers electorate
-	// states are those of servers in the last judgement; see lastState.
-	states map[string]verdict.State
 	// kept is what leaders keep for each other, as of this judgement.
 	kept kept
 	// usual is what the servers of each Presence usually take to answer.

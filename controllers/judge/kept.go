@@ -117,8 +117,12 @@ func (j *Judge) discount(all []verdict.Observation) []verdict.Observation {
 // lastState is that of a server in the last judgement: of one that is exempt, what
 // it would be called otherwise.
 func (j *Judge) lastState(server string) verdict.State {
-	if state, judged := j.states[server]; judged {
-		return state
+	r := j.Last()
+	if r == nil {
+		return verdict.Unknown
 	}
-	return verdict.Unknown
+	if v := r.verdicts[server]; v.Held.Bad() {
+		return v.Held
+	}
+	return r.State(server)
 }

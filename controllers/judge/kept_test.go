@@ -27,7 +27,8 @@ func TestWhoCanObserveStandsIn(t *testing.T) {
 		"im/leaving": server(func(s *evidence.Server) { s.Record.Leaving = true }),
 		"im/hung":    server(nil),
 	}}
-	j := &Judge{roster: &roster{}, states: map[string]verdict.State{"im/well": verdict.Alive, "im/hung": verdict.Overloaded}}
+	j := &Judge{roster: &roster{}}
+	j.last.Store(&Result{verdicts: map[string]verdict.Verdict{"im/well": {State: verdict.Alive}, "im/hung": {State: verdict.Overloaded}}})
 	spec := &v1alpha1.ServersSpec{Overload: v1alpha1.OverloadSpec{Observers: 5}}
 	var got []string
 	for _, s := range j.standIns(r, Pod{Name: "im/subject"}, spec, nil).StandIns {

@@ -26,8 +26,8 @@ type Result struct {
 	// Assignments are who should observe which servers because too few agents can.
 	Assignments map[string]store.Assignment
 	// pods that some Presence selects, and the verdicts on those that are judged.
-	pods   map[string]Pod
-	states map[string]verdict.State
+	pods     map[string]Pod
+	verdicts map[string]verdict.Verdict
 }
 
 // Population is one Presence, its members and what was judged.
@@ -97,8 +97,8 @@ func (r *Result) Pod(server string) (Pod, bool) {
 
 // State is the verdict on a server; Unknown where no Presence selects it.
 func (r *Result) State(server string) verdict.State {
-	if state, judged := r.states[server]; judged {
-		return state
+	if v, judged := r.verdicts[server]; judged {
+		return v.State
 	}
 	return verdict.Unknown
 }

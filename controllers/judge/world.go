@@ -44,12 +44,11 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 		Assignments: map[string]store.Assignment{},
 		Servers:     j.cfg.Book.Servers(now),
 		pods:        map[string]Pod{},
-		states:      map[string]verdict.State{},
+		verdicts:    map[string]verdict.Verdict{},
 	}
 	j.nodes = j.judgeNodes(r.World)
 	r.Nodes, r.Machines = j.nodes, j.roster.machines
 	of := byPresence(failovers)
-	states := make(map[string]verdict.State, len(j.states))
 	for _, p := range j.roster.populations {
 		pop := &Population{Presence: p.presence, Subject: p.subject, Refused: p.refused, Why: p.why, Pods: p.pods, Diversion: p.diversion}
 		key := client.ObjectKeyFromObject(p.presence)
@@ -66,16 +65,9 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 			}
 			j.judgeServers(r, pop, of[key])
 			j.servers[key] = pop.Judgement
-			for name, v := range pop.Judgement.Verdicts {
-				r.states[name] = v.State
-				states[name] = v.State
-				if v.Held.Bad() {
-					states[name] = v.Held
-				}
-			}
+			maps.Copy(r.verdicts, pop.Judgement.Verdicts)
 		}
 	}
-	j.states = states
 	maps.DeleteFunc(j.servers, func(key types.NamespacedName, _ verdict.Judgement) bool { return r.Populations[key] == nil })
 	maps.DeleteFunc(j.usual, func(key types.NamespacedName, _ verdict.Calibration) bool { return r.Populations[key] == nil })
 	maps.DeleteFunc(j.memory, func(key types.NamespacedName, _ plan.Memory) bool { return r.Populations[key] == nil })
