@@ -27,6 +27,8 @@ var (
 	output  = flag.String("o", "../../bin/e2e", "`directory` for what was seen: a file for each fault, and the table")
 	docs    = flag.Bool("docs", false, "put the tables into docs/e2e.md")
 	keep    = flag.Bool("keep", false, "leave the installation as it is when the suite ends early")
+
+	bystanderFor = flag.Duration("bystander", 0, "how long the bystander of TestServices lives at least; it lives for as long as that lasts")
 )
 
 func TestMain(m *testing.M) {

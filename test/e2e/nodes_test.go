@@ -42,21 +42,28 @@ func splitOff(t *testing.T, s *scene) {
 	s.dark(victim.Spec.NodeName, victim.Name, splitFor, s.faults.Split, func(ctx context.Context, _ string) error { return s.faults.Join(ctx) })
 }
 
-// dark takes a node away from the others, for so long, and gives it back.
-func (s *scene) dark(node, server string, length time.Duration, away, back func(context.Context, string) error) {
+// takeAway takes a node away from the others, and returns what gives it back. It may
+// be held dead from now on.
+func (s *scene) takeAway(node string, away, back func(context.Context, string) error) (mend func()) {
 	s.t.Helper()
-	if led := s.ledFrom(s.t.Context(), node); led != "" {
-		s.line.say("on it: %s leader", led)
-	}
 	s.away = node
 	s.begin()
-	mend := s.fault(func() { s.must(away(s.t.Context(), node)) }, func() {
+	return s.fault(func() { s.must(away(s.t.Context(), node)) }, func() {
 		ctx, cancel := lasting(s.t)
 		defer cancel()
 		if err := back(ctx, node); err != nil {
 			s.t.Error(err)
 		}
 	})
+}
+
+// dark takes a node away from the others, for so long, and gives it back.
+func (s *scene) dark(node, server string, length time.Duration, away, back func(context.Context, string) error) {
+	s.t.Helper()
+	if led := s.ledFrom(s.t.Context(), node); led != "" {
+		s.line.say("on it: %s leader", led)
+	}
+	mend := s.takeAway(node, away, back)
 	s.line.say("nodes: DEAD 1 after %s", seconds(s.said(members, memberOf(nodes, node), time.Minute, dead)))
 	s.line.say("servers: DEAD 1 after %s", seconds(s.said(members, memberOf(servers, server), time.Minute, dead)))
 	s.movedAway(server, 90*time.Second)

@@ -150,15 +150,7 @@ func (w *world) replaceServers(t *testing.T, node string) {
 func (s *scene) powerOff(t *testing.T, round int, node string) powered {
 	p := powered{round: round, node: node, leader: s.ledFrom(t.Context(), node)}
 	told := s.heardDead(t)
-	s.away = node
-	s.begin()
-	on := s.fault(func() { s.must(s.faults.PowerOff(t.Context(), node)) }, func() {
-		ctx, cancel := lasting(t)
-		defer cancel()
-		if err := s.faults.PowerOn(ctx, node); err != nil {
-			t.Error(err)
-		}
-	})
+	on := s.takeAway(node, s.faults.PowerOff, s.faults.PowerOn)
 	select {
 	case h := <-told:
 		if !slices.Equal(h.nodes, []string{node}) {

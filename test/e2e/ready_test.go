@@ -66,9 +66,12 @@ func (w *world) podsReady(ctx context.Context) error {
 	return nil
 }
 
-func (w *world) presencesReady(ctx context.Context) error {
+func (w *world) presencesReady(ctx context.Context) error { return w.presencesReadyIn(ctx, "") }
+
+// presencesReadyIn looks at those of one namespace; empty: of all.
+func (w *world) presencesReadyIn(ctx context.Context, namespace string) error {
 	var list v1alpha1.PresenceList
-	if err := w.api.List(ctx, &list); err != nil {
+	if err := w.api.List(ctx, &list, client.InNamespace(namespace)); err != nil {
 		return err
 	}
 	seen := 0

@@ -30,98 +30,66 @@ type serviceScene struct {
 }
 
 // scene runs one case: fresh clients, who are where kube-proxy leads them, all
-// well before, f, and all well again.
+// well before, f, and all well again. Until then it has the turn.
 func (s *served) scene(t *testing.T, r *servicesReport, name string, f func(*serviceScene)) {
 	t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 		sc := &serviceScene{
-			scene: &scene{world: s.world, t: t, name: string(s.speech) + " " + name, began: time.Now()},
+			scene: &scene{world: s.world, t: t, name: string(s.Speech) + " " + name, began: time.Now()},
 			svc:   s,
-			line:  serviceLine{Service: string(s.speech), Fault: name},
+			line:  serviceLine{Service: string(s.Speech), Fault: name},
 		}
 		started := time.Now()
 		defer func() { sc.keep(r) }()
+		over := sc.come()
 		f(sc)
 		if err := s.allWell(t.Context()); err != nil {
 			t.Errorf("not everything is well again: %v", err)
 		} else {
 			sc.line.Again = seconds(time.Since(sc.mended))
 		}
+		over()
 		sc.onlyAwayWasDead(started)
 	})
 }
 
-// calmFor is how long every client has been answered without trouble before a fault:
+// calmBefore is how long every client has been answered without trouble before a fault:
 // kernels are asked for all connections every 30 s, and tell a new number a few seconds later.
-const calmFor = 36 * time.Second
+const calmBefore = 36 * time.Second
 
-// come brings fresh clients, and chooses the pod that the fault is of.
-func (s *serviceScene) come() {
+// come brings fresh clients, waits for the turn, and chooses the pod that the fault is of.
+func (s *serviceScene) come() (over func()) {
 	s.t.Helper()
 	s.must(s.svc.allWell(s.t.Context()))
-	s.must(s.svc.delete(s.t.Context(), "clients"))
-	s.must(s.apply(s.t.Context(), s.svc.clientsPod("clients", serviceClients, 0)))
-	s.await("every client to be answered", 2*time.Minute, func() (bool, error) {
-		all, err := s.svc.ask(s.t.Context(), "clients")
-		if err != nil {
-			return false, err
-		}
-		now := time.Now()
-		calm := 0
-		for i := range all {
-			if _, ok := all[i].Answered(now, now); ok && all[i].Pod != "" && (len(all[i].Turns) == 0 || now.Sub(all[i].Turns[len(all[i].Turns)-1].At) > calmFor) {
-				calm++
-			}
-		}
-		return len(all) == serviceClients && calm == len(all), fmt.Errorf("%d of %d clients are", calm, len(all))
-	})
-	pods, err := s.svc.podsOf(s.t.Context())
-	s.must(err)
-	home := s.home(s.t)
-	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName != home })
-	if i < 0 {
-		s.t.Fatalf("every pod is on %s", home)
-	}
-	s.svc.pods, s.victim, s.on = pods, &pods[i], nil
-	for _, c := range s.clients() {
-		if c.Pod == s.victim.Name {
-			s.on = append(s.on, c.ID)
-		}
-	}
-	if len(s.on) == 0 {
-		s.t.Fatalf("nobody is on %s", s.victim.Name)
-	}
+	over = s.turns(s.t)
+	s.fresh(s.t, serviceClients, 0, s.svc)
+	over() // others may break something meanwhile
+	s.must(pause(s.t.Context(), calmBefore))
+	s.svc.calm(s.t, serviceClients, calmBefore)
+	over = s.turns(s.t)
+	s.svc.calm(s.t, serviceClients, calmBefore)
+	s.victim, s.on = s.svc.choose(s.t)
 	s.line.On = len(s.on)
+	return over
 }
 
 // clients are all of them, as they are now.
 func (s *serviceScene) clients() []service.Client {
 	s.t.Helper()
-	all, err := s.svc.ask(s.t.Context(), "clients")
+	all, err := s.svc.ask(s.t.Context(), s.svc.crowd())
 	s.must(err)
 	return all
-}
-
-// of are those of the clients that the victim had.
-func (s *serviceScene) of(all []service.Client) []service.Client {
-	var of []service.Client
-	for _, c := range all {
-		if slices.Contains(s.on, c.ID) {
-			of = append(of, c)
-		}
-	}
-	return of
 }
 
 // answered waits until most of the victim's clients have answers again.
 func (s *serviceScene) answered(limit time.Duration) {
 	s.t.Helper()
 	s.await("its clients to have answers again", limit, func() (bool, error) {
-		all, err := s.svc.ask(s.t.Context(), "clients")
+		all, err := s.svc.ask(s.t.Context(), s.svc.crowd())
 		if err != nil {
 			return false, err
 		}
 		now := time.Now()
-		_, ok := service.AnsweredWithin(s.of(all), answeredShare, s.began, now)
+		_, ok := service.AnsweredWithin(of(all, s.on), answeredShare, s.began, now)
 		return ok, fmt.Errorf("less than %.0f %% of %d have", 100*answeredShare, len(s.on))
 	})
 }
@@ -132,7 +100,7 @@ func (s *serviceScene) spared() {
 	s.t.Helper()
 	all, now := s.clients(), time.Now()
 	if s.victim != nil {
-		if took, ok := service.AnsweredWithin(s.of(all), answeredShare, s.began, now); ok {
+		if took, ok := service.AnsweredWithin(of(all, s.on), answeredShare, s.began, now); ok {
 			s.line.Answered = seconds(took)
 		} else {
 			s.line.Answered = "not in " + seconds(now.Sub(s.began))
@@ -158,7 +126,7 @@ func (s *serviceScene) spared() {
 // allFailovers are those that were made after the fault.
 func (s *serviceScene) allFailovers() ([]v1alpha1.Failover, error) {
 	var list v1alpha1.FailoverList
-	if err := s.api.List(s.t.Context(), &list, client.InNamespace(s.svc.namespace)); err != nil {
+	if err := s.api.List(s.t.Context(), &list, client.InNamespace(s.svc.Namespace)); err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(list.Items, func(f v1alpha1.Failover) bool { return f.CreationTimestamp.Add(time.Second).Before(s.began) }), nil
@@ -248,16 +216,16 @@ func (s *serviceScene) readiness() {
 // keep writes down what was seen.
 func (s *serviceScene) keep(r *servicesReport) {
 	s.line.Failed = s.t.Failed()
-	r.lines = append(r.lines, s.line)
+	r.add(s.line)
 	s.t.Log("\n" + s.line.text())
 	ctx, cancel := lasting(s.t)
 	defer cancel()
-	objects, err := s.run(ctx, "", s.kubectl, "get", "presences,failovers,endpointslices,pods", "--namespace", s.svc.namespace, "--output=yaml", "--show-managed-fields=false")
+	objects, err := s.run(ctx, "", s.kubectl, "get", "presences,failovers,endpointslices,pods", "--namespace", s.svc.Namespace, "--output=yaml", "--show-managed-fields=false")
 	if err != nil {
 		s.t.Log(err)
 	}
 	var clients []byte
-	if all, err := s.svc.ask(ctx, "clients"); err != nil {
+	if all, err := s.svc.ask(ctx, s.svc.crowd()); err != nil {
 		s.t.Log(err)
 	} else if clients, err = json.Marshal(all); err != nil {
 		s.t.Error(err)

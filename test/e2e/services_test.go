@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,17 +17,20 @@ import (
 const (
 	// serviceClients are how many use each service.
 	serviceClients = 300
-	// faultFor is how long a fault lasts at least.
-	faultFor = 20 * time.Second
+	// faultFor is how long a fault lasts at least, and countedFor how long after its Failover
+	// ended: the severer says how many it has ended once more when it is asked no longer.
+	faultFor, countedFor = 15 * time.Second, 4 * time.Second
 	// answeredShare of the clients of the pod that the fault is of are to have answers again.
 	answeredShare = 0.9
-	// floodClients ask for answers of floodUnits of work each: for more CPU than
-	// the pods have together.
-	floodClients, floodUnits = 60, 2000
 )
 
+// speeches are those of the services, in the order of the table.
+var speeches = []service.Speech{service.HTTP, service.GRPC, service.WebSocket}
+
 // TestServices has Rollcall look after services that are not its own, one of each
-// protocol, and makes one of the three pods of each hang in every way.
+// protocol, and makes one of the three pods of each hang in every way. Services are
+// prepared side by side, and broken one at a time. Beside them are services that
+// only Kubernetes looks after, and one that is never broken and lives badly.
 func TestServices(t *testing.T) {
 	w := givenCluster(t)
 	if *serviceImage == "" {
@@ -38,55 +42,69 @@ func TestServices(t *testing.T) {
 	t.Cleanup(stop)
 	w.line = follow(watching, w)
 	r := &servicesReport{}
-	for _, speech := range []service.Speech{service.HTTP, service.GRPC, service.WebSocket} {
-		t.Run(string(speech), func(t *testing.T) {
-			s := w.serve(t, speech)
-			for _, c := range serviceFaults {
-				s.scene(t, r, c.name, func(s *serviceScene) { s.hang(c.hang) })
-			}
-			s.scene(t, r, "stopped, and Rollcall only looks on", func(s *serviceScene) { s.plain(serviceFaults[0].hang) })
-			if speech == service.HTTP {
-				s.scene(t, r, "all three overloaded by load", (*serviceScene).flood)
-			}
-		})
+	var others sync.WaitGroup
+	for _, speech := range speeches {
+		others.Go(func() { t.Run(string(speech), func(t *testing.T) { w.lookedAfter(t, r, speech) }) })
 	}
+	others.Go(func() { t.Run("kubernetes", func(t *testing.T) { w.besideKubernetes(t, r) }) })
+	others.Go(func() { t.Run("adopt", w.adopted) })
+	t.Run("bystander", func(t *testing.T) { w.bystander(t, others.Wait) })
+	others.Wait()
 	r.write(t)
 }
 
-// serviceFaults are what befalls one pod of a service. hang makes the fault, and
-// returns what mends it.
+// lookedAfter makes every fault of one service, those first that matter most.
+func (w *world) lookedAfter(t *testing.T, r *servicesReport, speech service.Speech) {
+	s := w.serve(t, speech)
+	for _, c := range serviceFaults {
+		s.scene(t, r, c.name, func(s *serviceScene) { s.hang(c.hang) })
+	}
+	if speech == service.HTTP {
+		s.scene(t, r, "all three overloaded by load", func(s *serviceScene) { s.flood(r) })
+	}
+	if speech != service.WebSocket { // it is a stream like the other
+		s.scene(t, r, "stopped, and Rollcall only looks on", func(s *serviceScene) { s.lookOn(serviceFaults[0].hang) })
+	}
+}
+
+// hang makes a fault of a pod of a service, and what mends it.
+type hang func(t *testing.T, s *served, pod *corev1.Pod) (do, mend func())
+
+// serviceFaults are what befalls one pod of a service.
 var serviceFaults = []struct {
 	name string
-	hang func(s *serviceScene, pod *corev1.Pod) (do, mend func())
+	hang hang
 }{
-	{"stopped", func(s *serviceScene, pod *corev1.Pod) (do, mend func()) {
-		return func() { s.signal(s.t, pod, "STOP") }, func() { s.signal(s.t, pod, "CONT") }
+	{"stopped", func(t *testing.T, s *served, pod *corev1.Pod) (do, mend func()) {
+		return func() { s.signal(t, pod, "STOP") }, func() { s.signal(t, pod, "CONT") }
 	}},
 	{"deadlocked", mode(service.Deadlocked)},
-	{"accepts no more", mode(service.NotAccepting)},
 	{"answers in 5 s", mode(service.Slow)},
-	{"has 2 % of a CPU", func(s *serviceScene, pod *corev1.Pod) (do, mend func()) {
-		return func() { s.quota(pod, 20_000) }, func() { s.quota(pod, 0) }
+	{"accepts no more", mode(service.NotAccepting)},
+	{"has 2 % of a CPU", func(t *testing.T, s *served, pod *corev1.Pod) (do, mend func()) {
+		return func() { s.quota(t, pod, 20_000) }, func() { s.quota(t, pod, 0) }
 	}},
 }
 
-func mode(m service.Mode) func(*serviceScene, *corev1.Pod) (do, mend func()) {
-	return func(s *serviceScene, pod *corev1.Pod) (do, mend func()) {
-		return func() { s.svc.behave(s.t, pod, m) }, func() { s.svc.behave(s.t, pod, service.Well) }
+func mode(m service.Mode) hang {
+	return func(t *testing.T, s *served, pod *corev1.Pod) (do, mend func()) {
+		return func() { s.behave(t, pod, m) }, func() { s.behave(t, pod, service.Well) }
 	}
 }
 
 // quota gives a pod so many microseconds of CPU time in each second; 0: as many as there are.
-func (s *serviceScene) quota(pod *corev1.Pod, microseconds int) {
-	ctx, cancel := lasting(s.t)
+func (s *served) quota(t *testing.T, pod *corev1.Pod, microseconds int) {
+	t.Helper()
+	ctx, cancel := lasting(t)
 	defer cancel()
-	s.must(fault.Quota(ctx, s.faults, pod.Spec.NodeName, container(s.t, pod), microseconds))
+	if err := fault.Quota(ctx, s.faults, pod.Spec.NodeName, container(t, pod), microseconds); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // hang makes a pod hang: its clients are to have answers again, and nobody else is to be disturbed.
-func (s *serviceScene) hang(hang func(*serviceScene, *corev1.Pod) (do, mend func())) {
-	s.come()
-	do, mend := hang(s, s.victim)
+func (s *serviceScene) hang(hang hang) {
+	do, mend := hang(s.t, s.svc, s.victim)
 	s.begin()
 	resume := s.fault(do, mend)
 	f := s.decided()
@@ -99,8 +117,7 @@ func (s *serviceScene) hang(hang func(*serviceScene, *corev1.Pod) (do, mend func
 		}
 		return f.Status.CompletedAt != nil, fmt.Errorf("%s is %+v", f.Name, f.Status)
 	})
-	s.lasts(faultFor)
-	// The severer says how many it has ended once more when it is asked no longer.
+	s.lasts(max(faultFor, f.Status.CompletedAt.Sub(s.began)+countedFor))
 	f, err := s.failover()
 	s.must(err)
 	s.note(f)
@@ -109,63 +126,24 @@ func (s *serviceScene) hang(hang func(*serviceScene, *corev1.Pod) (do, mend func
 	resume()
 }
 
-// plain is the same with nothing done about it.
-func (s *serviceScene) plain(hang func(*serviceScene, *corev1.Pod) (do, mend func())) {
-	s.come()
+// lookOn is the same with nothing done about it.
+func (s *serviceScene) lookOn(hang hang) {
 	s.must(s.svc.mode(s.t.Context(), v1alpha1.ModeOff))
-	do, mend := hang(s, s.victim)
-	s.begin()
-	resume := s.fault(do, func() {
-		mend()
+	act := sync.OnceFunc(func() {
 		ctx, cancel := lasting(s.t)
 		defer cancel()
 		s.must(s.svc.mode(ctx, v1alpha1.ModeAutomatic))
 	})
+	s.t.Cleanup(act)
+	do, mend := hang(s.t, s.svc, s.victim)
+	s.begin()
+	resume := s.fault(do, mend)
 	s.lasts(stoppedFor)
 	s.line.Failovers = append(s.line.Failovers, "Off")
 	s.readiness()
 	s.spared()
 	resume()
-}
-
-// flood brings more work than all pods can do: to move clients would help nobody.
-func (s *serviceScene) flood() {
-	s.come()
-	s.victim, s.line.On = nil, serviceClients // every pod is to be spared
-	const small = 200_000                     // microseconds of CPU in each second
-	s.begin()
-	stop := s.fault(func() {
-		for i := range s.svc.pods {
-			s.quota(&s.svc.pods[i], small)
-		}
-		s.must(s.apply(s.t.Context(), s.svc.clientsPod("flood", floodClients, floodUnits)))
-	}, func() {
-		ctx, cancel := lasting(s.t)
-		defer cancel()
-		s.must(s.svc.delete(ctx, "flood"))
-		for i := range s.svc.pods {
-			s.quota(&s.svc.pods[i], 0)
-		}
-	})
-	var why string
-	said := s.await("Rollcall to say why it moves nobody", time.Minute, func() (bool, error) {
-		var err error
-		why, err = s.held()
-		return why != "", err
-	})
-	s.line.Answered = fmt.Sprintf("%s after %s", why, seconds(said))
-	s.lasts(stoppedFor)
-	list, err := s.allFailovers()
-	s.must(err)
-	for i := range list {
-		s.note(&list[i])
-		if st := list[i].Status; st.Severed != nil && st.Severed.Connections > 0 {
-			s.t.Errorf("%s had %d connections ended", list[i].Name, st.Severed.Connections)
-		}
-	}
-	if len(list) == 0 {
-		s.line.Failovers = append(s.line.Failovers, "none")
-	}
-	s.spared()
-	stop()
+	// Before, something would still be done about it.
+	s.must(s.svc.allWell(s.t.Context()))
+	act()
 }

@@ -58,15 +58,7 @@ func tainted(t *testing.T, s *scene) {
 	s.lodge(t, node)
 	s.must(s.allReady(t.Context()))
 
-	s.away = node
-	s.begin()
-	mend := s.fault(func() { s.must(s.faults.PowerOff(t.Context(), node)) }, func() {
-		ctx, cancel := lasting(t)
-		defer cancel()
-		if err := s.faults.PowerOn(ctx, node); err != nil {
-			t.Error(err)
-		}
-	})
+	mend := s.takeAway(node, s.faults.PowerOff, s.faults.PowerOn)
 	s.line.say("nodes: DEAD 1 after %s", seconds(s.said(members, memberOf(nodes, node), time.Minute, dead)))
 	s.line.say("tainted after %s", seconds(s.await(node+" to be tainted", time.Minute, func() (bool, error) {
 		return s.hasTaint(node)

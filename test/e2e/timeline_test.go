@@ -58,8 +58,8 @@ type timeline struct {
 	columns map[string][]string // by kind, in order
 	now     map[subject]row
 	changes []change
-	// tenant is a namespace of whose pods it is followed, too, whether they are ready.
-	tenant string
+	// tenants are namespaces of whose pods it is followed, too, whether they are ready.
+	tenants []string
 	// silent since when the API server has not answered; zero: it does.
 	silent time.Time
 }
@@ -183,9 +183,9 @@ func (l *timeline) servers(ctx context.Context, seen map[subject]row) error {
 		return err
 	}
 	l.mu.Lock()
-	tenant := l.tenant
+	tenants := slices.Clone(l.tenants)
 	l.mu.Unlock()
-	if tenant != "" {
+	for _, tenant := range tenants {
 		list, err := l.w.kube.CoreV1().Pods(tenant).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -204,7 +204,7 @@ func (l *timeline) servers(ctx context.Context, seen map[subject]row) error {
 func (l *timeline) alsoPodsOf(namespace string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tenant = namespace
+	l.tenants = append(l.tenants, namespace)
 }
 
 func ready(p *corev1.Pod) bool {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +45,10 @@ type world struct {
 	// faults is nil where there are none, and noFaults says why.
 	faults   fault.Faults
 	noFaults error
+
+	// turn is had by whoever breaks something, or makes and ends pods, where cases of
+	// several services run side by side: what one does must not be in another's times.
+	turn sync.Mutex
 
 	line    *timeline
 	people  *people
@@ -152,14 +157,30 @@ func (w *world) pod(t *testing.T, name string) *corev1.Pod {
 // container is the id of a pod's one container, as its runtime knows it.
 func container(t *testing.T, pod *corev1.Pod) string {
 	t.Helper()
+	id, err := containerOf(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func containerOf(pod *corev1.Pod) (string, error) {
 	if len(pod.Status.ContainerStatuses) != 1 {
-		t.Fatalf("%s has %d containers that are known of", pod.Name, len(pod.Status.ContainerStatuses))
+		return "", fmt.Errorf("%s has %d containers that are known of", pod.Name, len(pod.Status.ContainerStatuses))
 	}
 	_, id, ok := strings.Cut(pod.Status.ContainerStatuses[0].ContainerID, "://")
 	if !ok {
-		t.Fatalf("%s has the container id %q", pod.Name, pod.Status.ContainerStatuses[0].ContainerID)
+		return "", fmt.Errorf("%s has the container id %q", pod.Name, pod.Status.ContainerStatuses[0].ContainerID)
 	}
-	return id
+	return id, nil
+}
+
+// turns waits for its turn, and returns what ends it, at the end of the test at the latest.
+func (w *world) turns(t *testing.T) (over func()) {
+	w.turn.Lock()
+	over = sync.OnceFunc(w.turn.Unlock)
+	t.Cleanup(over)
+	return over
 }
 
 // signal sends a signal to a pod's process.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Faults is what can be done to a cluster from below. Every method returns when
@@ -40,6 +41,17 @@ func Signal(ctx context.Context, f Faults, node, container, signal string) error
 	out, err := f.On(ctx, node, "sh", "-c", `p=$(`+processes+`); [ -n "$p" ] && kill -"$2" $p`, "sh", container, signal)
 	if err != nil {
 		return fmt.Errorf("signal %s to container %s on %s: %w: %s", signal, container, node, err, out)
+	}
+	return nil
+}
+
+// Pause stops all processes of a container for so long, as a garbage collector does
+// that stops the world. It goes on also when ctx ends meanwhile.
+func Pause(ctx context.Context, f Faults, node, container string, length time.Duration) error {
+	out, err := f.On(context.WithoutCancel(ctx), node, "sh", "-c", `p=$(`+processes+`); [ -n "$p" ] || exit 1
+kill -STOP $p; sleep "$2"; kill -CONT $p`, "sh", container, fmt.Sprint(length.Seconds()))
+	if err != nil {
+		return fmt.Errorf("pausing container %s on %s: %w: %s", container, node, err, strings.TrimSpace(out))
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ type Client struct {
 	// Broken counts connections that somebody else ended, by pod. Under "" are
 	// those on which nobody had answered yet.
 	Broken map[string]int `json:"broken,omitempty"`
+	// Failures counts its questions and connections that failed; those that were repeated
+	// for it by its own library did not.
+	Failures int `json:"failures,omitempty"`
 	// Turns are the latest changes of its luck, at most 64.
 	Turns []Turn `json:"turns,omitempty"`
 }
@@ -117,6 +120,7 @@ func (r *record) fails(now time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.client.Asking, r.failed = time.Time{}, true
+	r.client.Failures++
 	r.turn(Turn{At: now, Error: err.Error()})
 }
 

@@ -70,4 +70,7 @@ func TestARecordIsBounded(t *testing.T) {
 	if len(c.Turns) != maxTurns || c.Turns[maxTurns-1].Error != "failure 191: unsupported operation" {
 		t.Errorf("it has %d turns, the last %+v", len(c.Turns), c.Turns[len(c.Turns)-1])
 	}
+	if c.Failures != 3*maxTurns {
+		t.Errorf("it counts %d failures of %d", c.Failures, 3*maxTurns)
+	}
 }

@@ -98,7 +98,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
-// controls say and change how a server behaves.
+// controls say and change how a server behaves. A burst is answered when it is over.
 func controls(w *worker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /mode", func(rw http.ResponseWriter, _ *http.Request) {
@@ -110,6 +110,15 @@ func controls(w *worker) http.Handler {
 			http.Error(rw, err.Error(), http.StatusBadRequest)
 			return
 		}
+		rw.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("PUT /burst/{length}", func(rw http.ResponseWriter, r *http.Request) {
+		length, err := time.ParseDuration(r.PathValue("length"))
+		if err != nil || length <= 0 || length > maxBurst {
+			http.Error(rw, fmt.Sprintf("length is %q: it must be more than 0s, and at most %s", r.PathValue("length"), maxBurst), http.StatusBadRequest)
+			return
+		}
+		w.burn(r.Context(), length)
 		rw.WriteHeader(http.StatusNoContent)
 	})
 	return mux

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -70,7 +71,15 @@ func begin(t *testing.T, speech Speech, count int) *pair {
 
 func (p *pair) mode(m Mode) {
 	p.t.Helper()
-	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPut, fmt.Sprintf("http://%s/mode/%s", p.control, m), http.NoBody)
+	if status, text := p.put("mode/" + string(m)); status != http.StatusNoContent {
+		p.t.Fatalf("mode %s: %d %s", m, status, text)
+	}
+}
+
+// put puts something to the server's controls, and returns what they say.
+func (p *pair) put(path string) (status int, text string) {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPut, fmt.Sprintf("http://%s/%s", p.control, path), http.NoBody)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -79,9 +88,11 @@ func (p *pair) mode(m Mode) {
 		p.t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusNoContent {
-		p.t.Fatalf("mode %s: %s", m, answer.Status)
+	said, err := io.ReadAll(answer.Body)
+	if err != nil {
+		p.t.Fatal(err)
 	}
+	return answer.StatusCode, string(said)
 }
 
 func (p *pair) tell() []Client {
@@ -184,6 +195,25 @@ func TestAServerThatDoesNotAcceptServesWhomItHas(t *testing.T) {
 		p.mode(Well)
 		p.every("were answered", func(c Client) bool { return c.Answers["chat-0"] > 0 })
 	})
+}
+
+func TestABurstLastsAndEndsNoConnection(t *testing.T) {
+	p := begin(t, HTTP, 3)
+	defer http.DefaultClient.CloseIdleConnections()
+	p.every("were answered", func(c Client) bool { return c.Pod == "chat-0" })
+	began := time.Now()
+	if status, text := p.put("burst/100ms"); status != http.StatusNoContent || time.Since(began) < 100*time.Millisecond {
+		t.Errorf("a burst of 100 ms was answered by %d %s after %s", status, text, time.Since(began))
+	}
+	before := p.tell()
+	p.every("were answered after it, on the connection that they had", func(c Client) bool {
+		return c.Answers["chat-0"] > before[c.ID].Answers["chat-0"] && len(c.Broken) == 0
+	})
+	for _, length := range []string{"long", "0s", "-1s", "1h"} {
+		if status, text := p.put("burst/" + length); status != http.StatusBadRequest || !strings.Contains(text, "at most 10s") {
+			t.Errorf("a burst of %q was answered by %d %s", length, status, text)
+		}
+	}
 }
 
 func TestConnectionsThatAServerEndsAreCountedAsItsOwn(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -88,6 +89,25 @@ func (w *worker) do(ctx context.Context, units int) error {
 		case <-changed:
 		}
 	}
+}
+
+// maxBurst bounds a burst.
+const maxBurst = 10 * time.Second
+
+// burn keeps all processors busy that the process may have, at the expense of what is
+// to be answered meanwhile.
+func (w *worker) burn(ctx context.Context, length time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, length)
+	defer cancel()
+	var all sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				_ = sha256.Sum256(w.unit)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // gate is a listener that hands out no connection while its server does not accept.
