@@ -183,18 +183,18 @@ func TestAFailoverIsFollowedInTheCluster(t *testing.T) {
 		return len(s.jobs) == 1
 	})
 	says(v1alpha1.ReasonNotDiverted) // there is no Service
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: "all-1", Labels: map[string]string{discoveryv1.LabelServiceName: "all"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", UID: pod.UID}}},
+	}
+	create(slice) // before the Service, which would lead nowhere without it
 	for name, selector := range map[string]map[string]string{
 		"all":      {"app": "broker", v1alpha1.AcceptingLabel: "true"},
 		"headless": {"app": "broker"},
 	} {
 		create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.ServiceSpec{Selector: selector, Ports: []corev1.ServicePort{{Port: 1883}}}})
 	}
-	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: "all-1", Labels: map[string]string{discoveryv1.LabelServiceName: "all"}},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", UID: pod.UID}}},
-	}
-	create(slice)
 	eventually(t, "the Service to be waited for", func() bool {
 		order()
 		c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionSevering)
