@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
@@ -104,7 +105,7 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, log *slog.Logge
 		&corev1.Pod{}: {
 			Namespaces: map[string]cache.Config{ours.Namespace: {}},
 			Label:      labels.SelectorFromSet(labels.Set{AgentLabel: AgentLabelValue}),
-			Transform:  stripPod,
+			Transform:  pods.Strip,
 		},
 	})
 	return k, err
@@ -252,7 +253,7 @@ func (k *KubeCluster) watchPods(ctx context.Context, s selection, selector label
 	c, err := k.cache(map[client.Object]cache.ByObject{&corev1.Pod{}: {
 		Namespaces: map[string]cache.Config{s.namespace: {}},
 		Label:      selector,
-		Transform:  stripPod,
+		Transform:  pods.Strip,
 	}})
 	if err != nil {
 		return nil, err

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"cmp"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
@@ -52,19 +51,19 @@ func compose(nodes []corev1.Node, agents []corev1.Pod, populations []population)
 	}
 	for i := range agents {
 		p := &agents[i]
-		if port, ok := PortOf(p, intstr.FromString(GossipPort)); ok && reachable(p) && p.Spec.NodeName != "" {
-			s.agents = append(s.agents, Peer{Node: p.Spec.NodeName, GossipAddress: join(p, port)})
+		if address, ok := pods.AddressOf(p, intstr.FromString(GossipPort)); ok && p.Spec.NodeName != "" {
+			s.agents = append(s.agents, Peer{Node: p.Spec.NodeName, GossipAddress: address})
 		}
 	}
 	taken := map[string]bool{}
 	for _, pop := range populations {
-		pods := slices.DeleteFunc(slices.Clone(pop.pods), func(p corev1.Pod) bool { return finished(&p) })
-		if slices.ContainsFunc(pods, func(p corev1.Pod) bool { return taken[nameOf(&p)] }) {
+		here := slices.DeleteFunc(slices.Clone(pop.pods), func(p corev1.Pod) bool { return pods.Finished(&p) })
+		if slices.ContainsFunc(here, func(p corev1.Pod) bool { return taken[pods.Name(&p)] }) {
 			continue
 		}
-		for i := range pods {
-			taken[nameOf(&pods[i])] = true
-			if t, ok := target(pop.presence, &pods[i], zones); ok {
+		for i := range here {
+			taken[pods.Name(&here[i])] = true
+			if t, ok := target(pop.presence, &here[i], zones); ok {
 				s.servers = append(s.servers, t)
 			}
 		}
@@ -77,25 +76,15 @@ func compose(nodes []corev1.Node, agents []corev1.Pod, populations []population)
 	return s
 }
 
-// AddressOf is where a pod is probed, by the port that its Presence names; false: it
-// cannot be reached.
-func AddressOf(pod *corev1.Pod, port intstr.IntOrString) (string, bool) {
-	number, ok := PortOf(pod, port)
-	if !ok || !reachable(pod) {
-		return "", false
-	}
-	return join(pod, number), true
-}
-
 // target makes a Target of a pod that can be reached.
 func target(p *v1alpha1.Presence, pod *corev1.Pod, zones map[string]string) (Target, bool) {
-	address, ok := AddressOf(pod, p.Spec.Servers.Port)
+	address, ok := pods.AddressOf(pod, p.Spec.Servers.Port)
 	if !ok {
 		return Target{}, false
 	}
 	o := p.Spec.Servers.Overload
 	return Target{
-		Name: nameOf(pod), Node: pod.Spec.NodeName, Zone: zones[pod.Spec.NodeName], Address: address,
+		Name: pods.Name(pod), Node: pod.Spec.NodeName, Zone: zones[pod.Spec.NodeName], Address: address,
 		AnswerTime: cmp.Or(o.AnswerTime.Duration, defaultAnswerTime),
 		Window:     cmp.Or(o.Window.Duration, defaultWindow),
 		Observers:  cmp.Or(int(o.Observers), defaultObservers),
@@ -109,38 +98,6 @@ func older(a, b v1alpha1.Presence) int {
 	return cmp.Or(
 		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
-}
-
-func nameOf(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
-
-func reachable(p *corev1.Pod) bool {
-	return p.Status.Phase == corev1.PodRunning && p.Status.PodIP != ""
-}
-
-func finished(p *corev1.Pod) bool {
-	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-}
-
-func join(p *corev1.Pod, port int32) string {
-	return net.JoinHostPort(p.Status.PodIP, strconv.Itoa(int(port)))
-}
-
-// PortOf finds a container's port by its name; a number is a port as it is.
-func PortOf(p *corev1.Pod, port intstr.IntOrString) (int32, bool) {
-	if port.Type == intstr.Int {
-		return port.IntVal, port.IntVal > 0
-	}
-	// Init containers that go on running (sidecars) have ports, too.
-	for _, containers := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
-		for _, c := range containers {
-			for _, cp := range c.Ports {
-				if cp.Name == port.StrVal {
-					return cp.ContainerPort, true
-				}
-			}
-		}
-	}
-	return 0, false
 }
 
 // addressOf is a node's IP address, the internal one if it has one.
@@ -169,33 +126,5 @@ func stripNode(o any) (any, error) {
 			Labels: map[string]string{corev1.LabelTopologyZone: zone},
 		},
 		Status: corev1.NodeStatus{Addresses: n.Status.Addresses},
-	}, nil
-}
-
-// stripPod does the same for a pod.
-func stripPod(o any) (any, error) {
-	p, ok := o.(*corev1.Pod)
-	if !ok {
-		return o, nil
-	}
-	ports := func(containers []corev1.Container) []corev1.Container {
-		var kept []corev1.Container
-		for _, c := range containers {
-			if len(c.Ports) > 0 {
-				kept = append(kept, corev1.Container{Ports: c.Ports})
-			}
-		}
-		return kept
-	}
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
-			// The cache selects by labels once more.
-			Labels: p.Labels,
-		},
-		Spec: corev1.PodSpec{
-			NodeName: p.Spec.NodeName, Containers: ports(p.Spec.Containers), InitContainers: ports(p.Spec.InitContainers),
-		},
-		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP},
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
@@ -95,7 +96,7 @@ func TestStrippedObjectsComposeTheSame(t *testing.T) {
 		t.Fatalf("servers %v", want.servers)
 	}
 	strip := func(p *corev1.Pod) corev1.Pod {
-		o, err := stripPod(p)
+		o, err := pods.Strip(p)
 		if err != nil {
 			t.Fatal(err)
 		}

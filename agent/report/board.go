@@ -133,7 +133,7 @@ func (b *Board) Take(r *wire.Report) (about map[string]bool, ok bool) {
 // it takes half of that.
 func differ(a, b wire.Observation, limit time.Duration) bool {
 	l := limit.Microseconds()
-	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation ||
+	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation || a.Strain.Kind != b.Strain.Kind ||
 		b.Band == wire.BandBlind && a.Detail != b.Detail ||
 		(a.Connections == nil) != (b.Connections == nil) || a.Connections != nil && *a.Connections != *b.Connections ||
 		wire.Crosses(a.Answer, b.Answer, l/2) || wire.Crosses(a.QueueDelay, b.QueueDelay, l)

@@ -115,6 +115,21 @@ func TestConnectionsAndWhyNobodyCanCountThemAreNews(t *testing.T) {
 	}
 }
 
+func TestWhatKeepsAServerFromRunningIsNewsWhenItBegins(t *testing.T) {
+	b := NewBoard()
+	var told []string
+	for _, s := range []wire.Strain{{}, {Kind: "throttled", Detail: "throttled 80 %"}, {Kind: "throttled", Detail: "throttled 90 %"}, {Kind: "memory"}, {}, {}} {
+		b.Observe("s", time.Second, wire.Observation{Band: wire.BandOK, Strain: s})
+		var r wire.Report
+		if _, ok := b.Take(&r); ok {
+			told = append(told, r.Observations["s"].Strain.Kind+r.Observations["s"].Strain.Detail)
+		}
+	}
+	if want := []string{"", "throttledthrottled 80 %", "memory", ""}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
 func TestHealthIsNewsWhenItComesAndGoes(t *testing.T) {
 	b := NewBoard()
 	var got []int

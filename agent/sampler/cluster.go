@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/agent/sever"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
@@ -44,6 +45,7 @@ type KubeCluster struct {
 	targets   atomic.Pointer[[]Target]
 	addresses atomic.Pointer[map[netip.Addr]bool]
 	moving    atomic.Pointer[map[types.NamespacedName]bool]
+	doubted   atomic.Pointer[map[string]bool]
 }
 
 var _ Cluster = (*KubeCluster)(nil)
@@ -54,6 +56,7 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*
 	k.targets.Store(&[]Target{})
 	k.addresses.Store(&map[netip.Addr]bool{})
 	k.moving.Store(&map[types.NamespacedName]bool{})
+	k.doubted.Store(&map[string]bool{})
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -80,13 +83,13 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, node string) (*
 	k.here, err = watch(map[client.Object]cache.ByObject{
 		&v1alpha1.Presence{}: {},
 		&v1alpha1.Failover{}: {Transform: stripFailover},
-		&corev1.Pod{}:        {Field: fields.OneTermEqualSelector("spec.nodeName", node), Transform: strip},
+		&corev1.Pod{}:        {Field: fields.OneTermEqualSelector("spec.nodeName", node), Transform: pods.Strip},
 	})
 	if err != nil {
 		return nil, err
 	}
 	k.observers, err = watch(map[client.Object]cache.ByObject{
-		&corev1.Pod{}: {Namespaces: map[string]cache.Config{ours.Namespace: {}}, Label: observers, Transform: strip},
+		&corev1.Pod{}: {Namespaces: map[string]cache.Config{ours.Namespace: {}}, Label: observers, Transform: pods.Strip},
 	})
 	return k, err
 }
@@ -99,6 +102,9 @@ func (k *KubeCluster) Observers() map[netip.Addr]bool { return *k.addresses.Load
 
 // Moving implements Cluster.
 func (k *KubeCluster) Moving(presence types.NamespacedName) bool { return (*k.moving.Load())[presence] }
+
+// Doubted implements Cluster.
+func (k *KubeCluster) Doubted(server string) bool { return (*k.doubted.Load())[server] }
 
 // Changed implements Cluster.
 func (k *KubeCluster) Changed() <-chan struct{} { return k.changed }
@@ -162,57 +168,33 @@ func (k *KubeCluster) follow(ctx context.Context) error {
 func (k *KubeCluster) look(ctx context.Context) error {
 	var presences v1alpha1.PresenceList
 	var failovers v1alpha1.FailoverList
-	var pods, observers corev1.PodList
+	var here, observers corev1.PodList
 	for _, read := range []struct {
 		from cache.Cache
 		list client.ObjectList
-	}{{k.here, &presences}, {k.here, &failovers}, {k.here, &pods}, {k.observers, &observers}} {
+	}{{k.here, &presences}, {k.here, &failovers}, {k.here, &here}, {k.observers, &observers}} {
 		if err := read.from.List(ctx, read.list, client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("list %T: %w", read.list, err)
 		}
 	}
 	now := moving(failovers.Items)
 	k.moving.Store(&now)
+	worse := doubted(presences.Items)
+	k.doubted.Store(&worse)
 	addresses := map[netip.Addr]bool{}
 	for i := range observers.Items {
-		for _, a := range sever.AddressesOf(&observers.Items[i]) {
+		for _, a := range pods.AddressesOf(&observers.Items[i]) {
 			addresses[a] = true
 		}
 	}
 	if !maps.Equal(addresses, *k.addresses.Load()) {
 		k.addresses.Store(&addresses)
 	}
-	if targets := compose(presences.Items, pods.Items, k.ours, k.node); !slices.EqualFunc(targets, *k.targets.Load(), Target.equal) {
+	if targets := compose(presences.Items, here.Items, k.ours, k.node); !slices.EqualFunc(targets, *k.targets.Load(), Target.equal) {
 		k.targets.Store(&targets)
 		poke(k.changed)
 	}
 	return nil
-}
-
-// strip keeps of a pod what is read here.
-func strip(o any) (any, error) {
-	p, ok := o.(*corev1.Pod)
-	if !ok {
-		return o, nil
-	}
-	ports := func(containers []corev1.Container) []corev1.Container {
-		var kept []corev1.Container
-		for _, c := range containers {
-			if len(c.Ports) > 0 {
-				kept = append(kept, corev1.Container{Ports: c.Ports})
-			}
-		}
-		return kept
-	}
-	return &corev1.Pod{
-		// The caches select by labels and fields once more.
-		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion, Labels: p.Labels},
-		Spec: corev1.PodSpec{
-			NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,
-			Containers: ports(p.Spec.Containers), InitContainers: ports(p.Spec.InitContainers),
-		},
-		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
-	}, nil
 }
 
 // stripFailover keeps of a Failover whether it moves clients, and whose.

@@ -1,6 +1,7 @@
 // Package sampler reads what the kernel of this node says of the services' servers
 // on it: whether their connections are accepted and read (internal/kernel), and how
-// many there are, from inside each pod's network namespace. What is news it reports
+// many there are, from inside each pod's network namespace; and what keeps them from
+// running (internal/cgroup), from their pods' cgroups. What is news it reports
 // to the heartbeat servers, as agents report their probes, in the name of
 // wire.KernelObserver. It judges nothing, and changes nothing in any pod.
 //
@@ -12,6 +13,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -25,10 +27,11 @@ import (
 	"github.com/rollcall-dev/rollcall/agent/report"
 	"github.com/rollcall-dev/rollcall/agent/sever"
 	"github.com/rollcall-dev/rollcall/agent/stall"
+	"github.com/rollcall-dev/rollcall/internal/cgroup"
 	"github.com/rollcall-dev/rollcall/internal/wire"
 )
 
-// Config of a Sampler. TLS may be nil, and Zone and Namespaces empty; all else is needed.
+// Config of a Sampler. TLS may be nil, and Zone, Namespaces and Cgroups empty; all else is needed.
 type Config struct {
 	// Node that it runs on, and Zone its failure domain.
 	Node, Zone string
@@ -37,6 +40,9 @@ type Config struct {
 	// Namespaces is the directory in which the node's container runtime binds the
 	// network namespaces of pods; empty: /run/netns.
 	Namespaces string
+	// Cgroups is the directory in which the node's cgroups are mounted, of either version;
+	// empty: what keeps servers from running is not looked at.
+	Cgroups string
 	// Presence is that of the nodes, "namespace/name", under which it reports, and
 	// Servers are addresses of heartbeat servers, host:port, to find the first one by.
 	Presence string
@@ -79,6 +85,8 @@ type Cluster interface {
 	Observers() map[netip.Addr]bool
 	// Moving tells whether any server of a Presence is losing its clients now.
 	Moving(presence types.NamespacedName) bool
+	// Doubted tells whether the controller last said that a server is Suspect, or worse.
+	Doubted(server string) bool
 	// Changed receives, once for any number of changes, when Targets have. It has one reader.
 	Changed() <-chan struct{}
 }
@@ -89,12 +97,14 @@ type Sampler struct {
 	board    *report.Board
 	reporter *report.Reporter
 	enter    func(ctx context.Context, addresses []netip.Addr) (namespace, error)
+	cgroups  fs.FS // nil: there are none to be seen
 	stall    stall.Watch
 	looks    prometheus.Counter
 	servers  *prometheus.GaugeVec
+	strained *prometheus.GaugeVec
 
-	mu    sync.Mutex
-	words map[string]wire.Band // of the servers that are watched
+	mu   sync.Mutex
+	said map[string]wire.Observation // of the servers that are watched, the last one
 }
 
 // words that a server may have in the metrics.
@@ -106,7 +116,7 @@ func New(cfg Config) (*Sampler, error) {
 		return nil, err
 	}
 	s := &Sampler{
-		cfg: cfg, board: report.NewBoard(), words: map[string]wire.Band{},
+		cfg: cfg, board: report.NewBoard(), said: map[string]wire.Observation{},
 		enter: func(ctx context.Context, addresses []netip.Addr) (namespace, error) {
 			conn, err := sever.Enter(ctx, cfg.Namespaces, addresses)
 			if err != nil {
@@ -120,15 +130,21 @@ func New(cfg Config) (*Sampler, error) {
 		servers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "rollcall_kernel_servers", Help: "Servers on this node, by what their kernel says of them; blind: it can't be asked.",
 		}, []string{"word"}),
+		strained: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "rollcall_kernel_strained_servers", Help: "Servers on this node that are kept from running most of the time, by what keeps them.",
+		}, []string{"kind"}),
 	}
 	for _, word := range words {
 		s.servers.WithLabelValues(string(word))
+	}
+	for _, kind := range cgroup.Kinds {
+		s.strained.WithLabelValues(string(kind))
 	}
 	stalls := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "rollcall_kernel_stalls_total",
 		Help: "How often a look at a server of this node was not taken when it was due; what is said does not count for a while then.",
 	}, func() float64 { return float64(s.stall.Count()) })
-	for _, c := range []prometheus.Collector{s.looks, s.servers, stalls} {
+	for _, c := range []prometheus.Collector{s.looks, s.servers, s.strained, stalls} {
 		if err := cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("sampler: %w", err)
 		}
@@ -151,6 +167,14 @@ func (s *Sampler) Run(ctx context.Context) error {
 	if _, err := os.ReadDir(s.cfg.Namespaces); err != nil {
 		s.cfg.Logger.Warn("Network namespaces of pods can't be seen, so nothing is known of connections on this node",
 			"directory", s.cfg.Namespaces, "err", err)
+	}
+	if s.cfg.Cgroups != "" {
+		s.cgroups = os.DirFS(s.cfg.Cgroups)
+		if err := cgroup.Mounted(s.cgroups); err != nil {
+			s.cgroups = nil
+			s.cfg.Logger.Warn("Cgroups of pods can't be seen, so nothing is known of servers that are throttled on this node, or wait for memory",
+				"directory", s.cfg.Cgroups, "err", err)
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.reporter.Run(ctx) })
@@ -211,11 +235,22 @@ func (s *Sampler) follow(ctx context.Context) error {
 }
 
 func (s *Sampler) watch(t Target) *watch {
-	return &watch{
+	w := &watch{
 		target: t, enter: s.enter, spared: s.cfg.Cluster.Observers,
-		moving: func() bool { return s.cfg.Cluster.Moving(t.Presence) }, log: s.cfg.Logger, looks: s.looks.Inc, woke: s.woke,
+		moving:  func() bool { return s.cfg.Cluster.Moving(t.Presence) },
+		doubted: func() bool { return s.cfg.Cluster.Doubted(t.Server) }, log: s.cfg.Logger, looks: s.looks.Inc, woke: s.woke,
 		tell: func(o wire.Observation) { s.tell(t.Server, o) },
 	}
+	if s.cgroups != nil {
+		w.open = func(t Target) (cgroups, error) {
+			pod, err := cgroup.Open(s.cgroups, string(t.UID), t.Containers)
+			if err != nil {
+				return nil, err
+			}
+			return pod, nil
+		}
+	}
+	return w
 }
 
 // woke says, before anything is looked at, whether what is said counts: not for a
@@ -232,19 +267,27 @@ func (s *Sampler) tell(server string, o wire.Observation) {
 	s.board.Observe(server, 0, o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if was, known := s.words[server]; known {
-		s.servers.WithLabelValues(string(was)).Dec()
+	if was, known := s.said[server]; known {
+		s.count(was, -1)
 	}
-	s.servers.WithLabelValues(string(o.Band)).Inc()
-	s.words[server] = o.Band
+	s.count(o, 1)
+	s.said[server] = o
 }
 
 func (s *Sampler) forget(server string) {
 	s.board.Forget(server)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if was, known := s.words[server]; known {
-		s.servers.WithLabelValues(string(was)).Dec()
-		delete(s.words, server)
+	if was, known := s.said[server]; known {
+		s.count(was, -1)
+		delete(s.said, server)
+	}
+}
+
+// count counts what is said of a server by one more, or one less.
+func (s *Sampler) count(o wire.Observation, by float64) {
+	s.servers.WithLabelValues(string(o.Band)).Add(by)
+	if o.Strain.Kind != "" {
+		s.strained.WithLabelValues(o.Strain.Kind).Add(by)
 	}
 }

@@ -47,6 +47,7 @@ func (f *fixed) Observers() map[netip.Addr]bool {
 	return map[netip.Addr]bool{netip.MustParseAddr("10.9.0.99"): true}
 }
 func (f *fixed) Moving(types.NamespacedName) bool { return false }
+func (f *fixed) Doubted(string) bool              { return false }
 func (f *fixed) Changed() <-chan struct{}         { return f.changed }
 func (f *fixed) set(targets ...Target) {
 	f.mu.Lock()
@@ -272,7 +273,7 @@ func BenchmarkNode(b *testing.B) {
 		w := &watch{
 			target: Target{Server: "shop/web", Port: 8080, Window: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.1")}},
 			enter:  func(ctx context.Context, a []netip.Addr) (namespace, error) { return sever.Enter(ctx, sub, a) },
-			spared: func() map[netip.Addr]bool { return nil }, moving: func() bool { return false }, tell: func(wire.Observation) {},
+			spared: func() map[netip.Addr]bool { return nil }, moving: func() bool { return false }, doubted: func() bool { return false }, tell: func(wire.Observation) {},
 			log: slog.New(slog.DiscardHandler), looks: func() {}, woke: func(time.Time, time.Time) {},
 		}
 		w.begin()

@@ -15,8 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rollcall-dev/rollcall/agent/sever"
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
 
 // defaultWindow is the API's, for a Presence from before there was one.
@@ -29,6 +30,8 @@ type Target struct {
 	UID       types.UID
 	Addresses []netip.Addr
 	Port      uint16
+	// Containers are the ids of those that serve Port, as far as they have begun.
+	Containers []string
 	// Window is the Presence's.
 	Window time.Duration
 	// Refused is why its kernel can't be asked, and what to do about it; empty: it can.
@@ -37,13 +40,13 @@ type Target struct {
 
 func (t Target) equal(o Target) bool {
 	return t.Server == o.Server && t.Presence == o.Presence && t.UID == o.UID && t.Port == o.Port && t.Window == o.Window && t.Refused == o.Refused &&
-		slices.Equal(t.Addresses, o.Addresses)
+		slices.Equal(t.Addresses, o.Addresses) && slices.Equal(t.Containers, o.Containers)
 }
 
 // compose finds the targets among a node's pods: those that a Presence of services
 // selects, by the oldest where several do. Heartbeat servers say themselves how
 // many they hold, and whether they keep up.
-func compose(presences []v1alpha1.Presence, pods []corev1.Pod, ours v1alpha1.Installation, node string) []Target {
+func compose(presences []v1alpha1.Presence, here []corev1.Pod, ours v1alpha1.Installation, node string) []Target {
 	presences = slices.Clone(presences)
 	slices.SortFunc(presences, func(a, b v1alpha1.Presence) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
@@ -59,8 +62,8 @@ func compose(presences []v1alpha1.Presence, pods []corev1.Pod, ours v1alpha1.Ins
 		if err != nil {
 			continue // the controller says so in the Presence
 		}
-		for j := range pods {
-			pod := &pods[j]
+		for j := range here {
+			pod := &here[j]
 			if pod.Namespace != p.Namespace || pod.Spec.NodeName != node || taken[pod.UID] || !selector.Matches(labels.Set(pod.Labels)) {
 				continue
 			}
@@ -77,14 +80,14 @@ func compose(presences []v1alpha1.Presence, pods []corev1.Pod, ours v1alpha1.Ins
 // targetOf is false for a pod that does not run, or is not to be reached yet.
 func targetOf(p *v1alpha1.Presence, pod *corev1.Pod) (Target, bool) {
 	t := Target{
-		Server: pod.Namespace + "/" + pod.Name, Presence: client.ObjectKeyFromObject(p), UID: pod.UID, Addresses: sever.AddressesOf(pod),
+		Server: pods.Name(pod), Presence: client.ObjectKeyFromObject(p), UID: pod.UID, Addresses: pods.AddressesOf(pod),
 		Window: cmp.Or(p.Spec.Servers.Overload.Window.Duration, defaultWindow),
 	}
 	if pod.Status.Phase != corev1.PodRunning || len(t.Addresses) == 0 {
 		return t, false
 	}
-	port, known := sever.PortOf(pod, p.Spec.Servers.Port)
-	t.Port = port
+	port, known := pods.PortOf(pod, p.Spec.Servers.Port)
+	t.Port, t.Containers = port, pods.Serving(pod, port)
 	switch {
 	case pod.Spec.HostNetwork:
 		t.Refused = "the pod shares its node's network, where its connections can't be told from others' for certain: take hostNetwork off it"
@@ -93,6 +96,24 @@ func targetOf(p *v1alpha1.Presence, pod *corev1.Pod) (Target, bool) {
 			p.Spec.Servers.Port.String(), p.Name)
 	}
 	return t, true
+}
+
+// doubted are the servers that are called Suspect, or worse, in the statuses of
+// Presences of services, which list some of them: who is not listed waits a little longer to be counted.
+func doubted(presences []v1alpha1.Presence) map[string]bool {
+	all := map[string]bool{}
+	for i := range presences {
+		p := &presences[i]
+		if p.Spec.Servers == nil || p.Spec.Servers.Probe.Heartbeats() {
+			continue
+		}
+		for _, m := range p.Status.NotAlive {
+			if m.State != string(verdict.Unknown) {
+				all[p.Namespace+"/"+m.Name] = true
+			}
+		}
+	}
+	return all
 }
 
 // moving are the Presences of whose servers one is losing its clients now: the

@@ -88,6 +88,18 @@ func TestWhoseKernelIsAsked(t *testing.T) {
 	}
 }
 
+func TestWhoIsDoubted(t *testing.T) {
+	web, servers := aPresence("web", 1), aPresence("servers", 2)
+	servers.Spec.Servers.Probe = v1alpha1.ProbeSpec{}
+	for _, p := range []*v1alpha1.Presence{&web, &servers} {
+		p.Status.NotAlive = []v1alpha1.MemberStatus{{Name: p.Name + "-0", State: "Suspect"}, {Name: p.Name + "-1", State: "Overloaded"}, {Name: p.Name + "-2", State: "Unknown"}}
+	}
+	got := doubted([]v1alpha1.Presence{web, servers, {}})
+	if len(got) != 2 || !got["shop/web-0"] || !got["shop/web-1"] {
+		t.Errorf("they are %v", got)
+	}
+}
+
 func TestAPodIsTheOldestPresences(t *testing.T) {
 	young, old := aPresence("young", 2), aPresence("old", 1)
 	young.Spec.Servers.Port = intstr.FromInt32(1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -41,6 +42,8 @@ const (
 	// tellBy at least, once in tellSoon; else once in tellLate.
 	tellShare, tellBy  = 10, 10
 	tellSoon, tellLate = 5 * time.Second, 30 * time.Second
+
+	never time.Duration = math.MaxInt64
 )
 
 // namespace is a pod's network namespace: it is only looked at here.
@@ -58,12 +61,19 @@ type watch struct {
 	// moving tells whether clients are being moved among the servers of its Presence.
 	// Then all connections are counted every countFirst, and every change is told.
 	moving func() bool
-	tell   func(wire.Observation)
-	log    *slog.Logger
-	looks  func() // counts one
+	// doubted tells whether the controller doubts that the server is well.
+	doubted func() bool
+	// open opens the pod's cgroups; nil: there are none to be seen on this node.
+	open  func(Target) (cgroups, error)
+	tell  func(wire.Observation)
+	log   *slog.Logger
+	looks func() // counts one
 	// woke is told of each awakening, when it was due and when it was.
 	woke func(due, now time.Time)
 
+	strained  strained  // what is known of its cgroups
+	alarmedAt time.Time // when something last began that may come to a Failover, once in countLate; zero: nothing did of late
+	socketsAt time.Time // when sockets are to be looked at
 	ns        namespace // nil: not entered
 	enteredAt time.Time
 	memory    *kernel.Server
@@ -85,6 +95,7 @@ type watch struct {
 func (w *watch) run(ctx context.Context) {
 	w.begin()
 	defer w.leave()
+	defer w.strained.leave()
 	due := meeting(time.Now().Add(together + rand.N(calm))) // servers are not looked at all at once
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
@@ -97,7 +108,7 @@ func (w *watch) run(ctx context.Context) {
 		now := time.Now()
 		w.woke(due, now)
 		wait := w.look(ctx, now)
-		if wait == 0 {
+		if wait == never {
 			<-ctx.Done()
 			return
 		}
@@ -112,13 +123,27 @@ func meeting(t time.Time) time.Time { return t.Add(-time.Duration(t.UnixNano() %
 
 func (w *watch) begin() { w.memory = kernel.New(w.target.Window) }
 
-// look takes one look, tells what is news, and returns when to take the next; zero: never.
+// look takes one look, tells what is news, and returns when to take the next.
 func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
+	soon := w.strain(now)
+	w.alarm(now, w.strained.now.Rising || w.doubted())
+	// Where cgroups are read in between, sockets keep to their own time, more or less.
+	if wait := w.socketsAt.Sub(now); soon == never || wait < calm/4 {
+		w.socketsAt = now.Add(w.sockets(ctx, now))
+	}
+	if w.said.Band != "" && w.said.Strain.Kind != string(w.strained.now.Kind) {
+		w.say(w.said, now)
+	}
+	return min(soon, w.socketsAt.Sub(now))
+}
+
+// sockets looks at these, and returns when to do so again.
+func (w *watch) sockets(ctx context.Context, now time.Time) time.Duration {
 	if w.target.Refused != "" {
 		w.blind(w.target.Refused, now)
-		return 0
+		return never
 	}
-	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && (now.Sub(w.lookedAt) < countFirst || !w.moving()) {
+	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && (now.Sub(w.lookedAt) < countFirst || !w.hurried(now)) {
 		had := len(w.glance.chosen)
 		wait, err := w.glance.take(ctx, w.ns, w.target.Port)
 		if err != nil {
@@ -155,7 +180,7 @@ func (w *watch) look(ctx context.Context, now time.Time) time.Duration {
 // failed says why, and when to try again.
 func (w *watch) failed(ctx context.Context, err error, now time.Time) time.Duration {
 	if ctx.Err() != nil {
-		return 0
+		return never
 	}
 	w.leave()
 	w.blind(err.Error(), now)
@@ -264,6 +289,22 @@ func worthTelling(told, count int, since time.Duration) bool {
 	return since >= tellLate || since >= tellSoon && change >= tellBy && change*tellShare >= told
 }
 
+// alarm notes whether clients may have to be moved soon.
+func (w *watch) alarm(now time.Time, on bool) {
+	if on && w.alarmedAt.IsZero() {
+		w.alarmedAt = now
+	} else if !on && now.Sub(w.alarmedAt) >= countLate {
+		w.alarmedAt = time.Time{}
+	}
+}
+
+// hurried tells whether all connections are to be counted every countFirst: because
+// clients are being moved, or may have to be, for a moment. That a Failover begins
+// with a number that is true is worth that, once in a while.
+func (w *watch) hurried(now time.Time) bool {
+	return w.moving() || !w.alarmedAt.IsZero() && now.Sub(w.alarmedAt) < countSoon
+}
+
 func (w *watch) blind(why string, now time.Time) { w.say(w.observation(wire.BandBlind, why), now) }
 
 func (w *watch) observation(band wire.Band, detail string) wire.Observation {
@@ -276,6 +317,13 @@ func (w *watch) observation(band wire.Band, detail string) wire.Observation {
 
 // say tells an observation; the board knows what of it is news.
 func (w *watch) say(o wire.Observation, now time.Time) {
+	o.Strain = wire.Strain{}
+	if s := w.strained.now; s.Kind != "" {
+		o.Strain = wire.Strain{Kind: string(s.Kind), Detail: s.String()}
+	}
+	if o.Strain.Kind != w.said.Strain.Kind {
+		w.log.Info("What keeps a server from running has changed", "server", w.target.Server, "kind", o.Strain.Kind, "detail", o.Strain.Detail)
+	}
 	changed := o.Band != w.said.Band
 	o.Since = w.said.Since
 	if changed || o.Band == wire.BandBlind && o.Detail != w.said.Detail {

@@ -80,9 +80,9 @@ func newWatch(p *played) (w *watch, told *[]wire.Observation) {
 			return p, nil
 		},
 		spared: func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.9.9"): true} },
-		moving: func() bool { return false },
-		tell:   func(o wire.Observation) { *told = append(*told, o) },
-		log:    slog.New(slog.DiscardHandler), looks: func() {}, woke: func(time.Time, time.Time) {},
+		moving: func() bool { return false }, doubted: func() bool { return false },
+		tell: func(o wire.Observation) { *told = append(*told, o) },
+		log:  slog.New(slog.DiscardHandler), looks: func() {}, woke: func(time.Time, time.Time) {},
 	}
 	w.begin()
 	return w, told
@@ -175,7 +175,7 @@ func TestWhyAKernelCannotBeAskedIsSaid(t *testing.T) {
 		{"no namespace", fmt.Errorf("looking: %w", sockets.ErrNoNamespace), "", enterAgain, "looking: " + sockets.ErrNoNamespace.Error()},
 		{"no privilege", sockets.ErrNotPermitted, "", refusedAgain, sockets.ErrNotPermitted.Error()},
 		{"a kernel that can't", sockets.ErrUnsupported, "", refusedAgain, sockets.ErrUnsupported.Error()},
-		{"a pod that is refused", nil, "take hostNetwork off it", 0, "take hostNetwork off it"},
+		{"a pod that is refused", nil, "take hostNetwork off it", never, "take hostNetwork off it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := &played{queue: sockets.Queue{Limit: 8}, fails: tt.fails}

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	acmeta "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -25,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	ac "github.com/rollcall-dev/rollcall/api/applyconfiguration/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
@@ -139,7 +139,7 @@ func (k *kube) target(ctx context.Context, server types.NamespacedName, order *v
 		return t, fmt.Errorf("list the observers: %w", err)
 	}
 	for i := range list.Items {
-		for _, a := range AddressesOf(&list.Items[i]) {
+		for _, a := range pods.AddressesOf(&list.Items[i]) {
 			t.spared[a] = true
 		}
 	}
@@ -156,11 +156,11 @@ func targetOf(pod *corev1.Pod, exists bool, order *v1alpha1.SeverOrder, node str
 		return t, refusal{v1alpha1.ReasonHostNetwork,
 			"The pod shares its node's network, where its connections can't be told from others' for certain: take hostNetwork off it, or set failover.sever.mode to Off."}
 	}
-	port, ok := PortOf(pod, order.Port)
+	port, ok := pods.PortOf(pod, order.Port)
 	if !ok {
 		return t, refusal{v1alpha1.ReasonNoSuchPort, fmt.Sprintf("No container of the pod has a port called %q.", order.Port.String())}
 	}
-	t.port, t.addresses = port, AddressesOf(pod)
+	t.port, t.addresses = port, pods.AddressesOf(pod)
 	if len(t.addresses) == 0 {
 		return t, refusal{v1alpha1.ReasonNoSuchPod, "The pod has no address."}
 	}
@@ -218,35 +218,6 @@ func leads(slices []discoveryv1.EndpointSlice, pod *corev1.Pod) bool {
 		}
 	}
 	return false
-}
-
-// AddressesOf are a pod's.
-func AddressesOf(pod *corev1.Pod) []netip.Addr {
-	var all []netip.Addr
-	for _, ip := range pod.Status.PodIPs {
-		if a, err := netip.ParseAddr(ip.IP); err == nil {
-			all = append(all, a.Unmap())
-		}
-	}
-	return all
-}
-
-// PortOf finds a container's port by its name; a number is a port as it is.
-func PortOf(pod *corev1.Pod, port intstr.IntOrString) (uint16, bool) {
-	if port.Type == intstr.Int {
-		return uint16(port.IntVal), port.IntVal > 0 && port.IntVal <= 65535
-	}
-	// Init containers that go on running (sidecars) have ports, too.
-	for _, containers := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for _, c := range containers {
-			for _, p := range c.Ports {
-				if p.Name == port.StrVal {
-					return uint16(p.ContainerPort), true
-				}
-			}
-		}
-	}
-	return 0, false
 }
 
 func (k *kube) report(ctx context.Context, fo *v1alpha1.Failover, s v1alpha1.Severed, c saying) error {

@@ -17,6 +17,7 @@ func severCommand() *cobra.Command {
 		tlsClientOptions
 		installationOptions
 		node, zone, netns   string
+		cgroups             string
 		presence, tokenFile string
 		servers             []string
 	}
@@ -68,7 +69,7 @@ func severCommand() *cobra.Command {
 					return err
 				}
 				kernel, err := sampler.New(sampler.Config{
-					Node: o.node, Zone: o.zone, Cluster: cluster, Namespaces: o.netns, Presence: o.presence, Servers: o.servers,
+					Node: o.node, Zone: o.zone, Cluster: cluster, Namespaces: o.netns, Cgroups: o.cgroups, Presence: o.presence, Servers: o.servers,
 					Token: token(o.tokenFile), TLS: secure, Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -90,6 +91,7 @@ func severCommand() *cobra.Command {
 	f.StringVar(&o.presence, "presence", "", "the nodes Presence, namespace/name; empty: nodes in --namespace")
 	f.StringSliceVar(&o.servers, "servers", nil, "`addresses` of heartbeat servers, host:port, comma separated, to report to what the kernel says of services' servers on this node; empty: nobody asks it")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` with this part's credential for heartbeat servers, read anew at each connection")
+	f.StringVar(&o.cgroups, "cgroups", "", "`directory` in which this node's cgroups are mounted, to report what keeps services' servers from running (a CPU limit, want of processors or memory); empty: nobody looks at them")
 	f.StringVar(&o.netns, "netns", "/run/netns", "`directory` in which this node's container runtime binds the network namespaces of pods")
 	return cmd
 }

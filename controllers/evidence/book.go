@@ -272,7 +272,7 @@ func (b *Book) Kernel(server, node, incarnation string) verdict.Kernel {
 	}
 	k := verdict.Kernel{
 		Band: string(said.Band), Seen: said.seen, Booted: b.authors[by].since, Healthy: said.Health == 0, Online: b.online(by),
-		Connections: -1, Detail: said.Detail,
+		Connections: -1, Detail: said.Detail, Strain: said.Strain.Kind, StrainDetail: said.Strain.Detail,
 	}
 	if said.Connections != nil {
 		k.Connections = *said.Connections

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rollcall-dev/rollcall/agent"
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
 )
@@ -192,13 +192,13 @@ func (r *roster) populate(ctx context.Context, dir *directory, p *v1alpha1.Prese
 		slices.Sort(pop.nodes)
 	case v1alpha1.SubjectServers:
 		selector := pop.selector(&p.Spec.Servers.Selector)
-		pods, err := dir.pods(ctx, p.Namespace, selector)
+		selected, err := dir.pods(ctx, p.Namespace, selector)
 		if err != nil {
 			return pop, fmt.Errorf("listing the pods of Presence %s/%s: %w", p.Namespace, p.Name, err)
 		}
-		for i := range pods {
-			if s := PodOf(&pods[i]); pods[i].Status.Phase != corev1.PodSucceeded && pods[i].Status.Phase != corev1.PodFailed {
-				s.Address, _ = agent.AddressOf(&pods[i], p.Spec.Servers.Port)
+		for i := range selected {
+			if s := PodOf(&selected[i]); selected[i].Status.Phase != corev1.PodSucceeded && selected[i].Status.Phase != corev1.PodFailed {
+				s.Address, _ = pods.AddressOf(&selected[i], p.Spec.Servers.Port)
 				pop.pods = append(pop.pods, s)
 			}
 		}
@@ -212,11 +212,11 @@ func (r *roster) populate(ctx context.Context, dir *directory, p *v1alpha1.Prese
 			}
 		}
 		if ours.Owns(p) && !p.Spec.Servers.Probe.Heartbeats() {
-			services, err := dir.services(ctx, p.Namespace, pods)
+			services, err := dir.services(ctx, p.Namespace, selected)
 			if err != nil {
 				return pop, fmt.Errorf("listing the Services of namespace %s: %w", p.Namespace, err)
 			}
-			pop.diversion = diversion(pods, services, p.Spec.Servers.Port)
+			pop.diversion = diversion(selected, services, p.Spec.Servers.Port)
 		}
 	}
 	return pop, nil

@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/rollcall-dev/rollcall/agent"
+	"github.com/rollcall-dev/rollcall/agent/pods"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/evidence"
 	"github.com/rollcall-dev/rollcall/controllers/failover"
@@ -117,13 +117,13 @@ func selects(selector, labels map[string]string) bool {
 
 // leads tells whether a Service leads to a port of a pod.
 func leads(s *corev1.Service, pod *corev1.Pod, port intstr.IntOrString) bool {
-	wanted, ok := agent.PortOf(pod, port)
+	wanted, ok := pods.PortOf(pod, port)
 	return ok && slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool {
 		target := p.TargetPort
 		if target == (intstr.IntOrString{}) {
 			target = intstr.FromInt32(p.Port)
 		}
-		number, ok := agent.PortOf(pod, target)
+		number, ok := pods.PortOf(pod, target)
 		return ok && number == wanted
 	})
 }

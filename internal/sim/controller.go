@@ -75,6 +75,9 @@ func (c *controller) begin() {
 			}
 			c.book.putDirective(i, w.etcd.directives[i])
 		}
+		for _, k := range w.samplers {
+			c.book.putStrain(k.s.id, k.said)
+		}
 		for i, a := range w.agents {
 			if a.latest != nil {
 				c.book.putReport(a.latest)

@@ -107,7 +107,8 @@ type process struct {
 	// stopped by SIGSTOP; stalled until then by a lack of CPU.
 	stopped bool
 	stalled time.Duration
-	waking  bool // an event that ends a stall is under way
+	kept    time.Duration // how long it was, or will have been, stalled in all
+	waking  bool          // an event that ends a stall is under way
 	parked  []event
 	// skew is how far its clock is ahead.
 	skew time.Duration
@@ -141,7 +142,10 @@ func (p *process) resume() {
 
 // stall keeps the process from running for d.
 func (p *process) stall(d time.Duration) {
-	p.stalled = max(p.stalled, p.w.now+d)
+	if until := p.w.now + d; until > p.stalled {
+		p.kept += until - max(p.stalled, p.w.now)
+		p.stalled = until
+	}
 	if !p.waking {
 		p.waking = true
 		p.w.at(p.stalled, (*waker)(p), 0, 0)

@@ -46,6 +46,8 @@ type Setting struct {
 	// Processors that all of it shares, as in the demo; 0: every machine has
 	// enough of its own.
 	Processors int
+	// Cgroups: the cgroup of every server is looked at.
+	Cgroups bool
 	// Interval, Ack and Misses are the clients': time between beats, how long
 	// an answer may take, and how many in a row may take longer.
 	Interval, Ack time.Duration
@@ -268,6 +270,8 @@ func (s *Setting) set(key, value string) (err error) {
 		s.Capacity, err = whole(value)
 	case "processors":
 		s.Processors, err = whole(value)
+	case "cgroups":
+		s.Cgroups, err = strconv.ParseBool(value)
 	case "misses":
 		s.Misses, err = whole(value)
 	case "interval":

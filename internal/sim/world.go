@@ -39,6 +39,7 @@ type world struct {
 	agents      []*agent
 	clients     []*client
 	controllers []*controller
+	samplers    []*sampler // of each server; none: nobody looks at cgroups
 	failovers   []*failover
 	paused      bool
 	healed      time.Duration // when a path was last mended
@@ -174,6 +175,10 @@ func (w *world) populate() {
 	}
 	for _, s := range w.servers {
 		w.etcd.renewNow(s)
+		if set.Cgroups {
+			w.samplers = append(w.samplers, &sampler{s: s})
+			w.at(time.Duration(s.id)*137*time.Millisecond%sampleCalm, w.samplers[s.id], 0, 0)
+		}
 	}
 	for _, a := range w.agents {
 		first := a.place

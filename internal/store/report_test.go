@@ -161,6 +161,8 @@ func TestWhatIsWorthWriting(t *testing.T) {
 		{"the band", func(_ *wire.Report, o *wire.Observation) { o.Band = wire.BandSlow }, true},
 		{"since when the band lasts", func(_ *wire.Report, o *wire.Observation) { o.Since = time.Unix(5, 0) }, true},
 		{"how many connections there are", func(_ *wire.Report, o *wire.Observation) { o.Connections = new(int) }, true},
+		{"what keeps it from running", func(_ *wire.Report, o *wire.Observation) { o.Strain.Kind = "throttled" }, true},
+		{"how much it does", func(_ *wire.Report, o *wire.Observation) { o.Strain.Detail = "throttled 90 %" }, false},
 		{"the incarnation", func(_ *wire.Report, o *wire.Observation) { o.Incarnation = "2" }, true},
 		{"the observer's own health", func(r *wire.Report, _ *wire.Observation) { r.Health = 1 }, true},
 		{"the observer's zone", func(r *wire.Report, _ *wire.Observation) { r.Zone = "z2" }, true},

@@ -19,6 +19,7 @@ type word struct {
 	unwell               bool // an observer that is not well does not count
 	answer, queueDelay   int64
 	connections          int // -1: not counted
+	strain               string
 }
 
 // differs tells whether w has to be written where old stands. How much of a change
@@ -28,7 +29,8 @@ func (w word) differs(old word) bool {
 		w.node != old.node || w.zone != old.zone ||
 		w.address != old.address || w.incarnation != old.incarnation ||
 		w.unwell != old.unwell ||
-		w.answer != old.answer || w.queueDelay != old.queueDelay || w.connections != old.connections
+		w.answer != old.answer || w.queueDelay != old.queueDelay || w.connections != old.connections ||
+		w.strain != old.strain
 }
 
 // wordsOf takes a report apart, by keys in etcd.
@@ -76,7 +78,7 @@ func (o Observation) word() word {
 	return word{
 		boot: o.Boot, seq: o.Seq, said: string(o.Band), since: o.Since, node: o.Node, zone: o.Zone,
 		address: o.Address, incarnation: o.Incarnation, unwell: o.Health > 0,
-		answer: o.Answer, queueDelay: o.QueueDelay, connections: connections,
+		answer: o.Answer, queueDelay: o.QueueDelay, connections: connections, strain: o.Strain.Kind,
 	}
 }
 

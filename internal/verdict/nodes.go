@@ -135,7 +135,7 @@ func (j *nodeJudge) count(e *NodeEvidence) {
 			j.grown = earliest(j.grown, word.Booted.Add(AuthorWindow))
 			continue
 		}
-		said := voice{*r, word.Seen}
+		said := voice{Observer: *r, seen: word.Seen}
 		switch wire.NodeWord(word.Says) {
 		case wire.NodeAlive:
 			j.alive = append(j.alive, said)

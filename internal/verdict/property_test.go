@@ -50,6 +50,11 @@ func drawServer(t *rapid.T, name string, now time.Time) verdict.ServerEvidence {
 			Suppressed: now.Add(time.Duration(rapid.IntRange(-10, 10).Draw(t, "suppressed")) * time.Minute),
 		}
 	}
+	e.Kernel = verdict.Kernel{
+		Band:   rapid.SampledFrom([]string{"", "ok", "ok", "queueFull", "unread", "closed", "blind"}).Draw(t, "kernel"),
+		Strain: rapid.SampledFrom([]string{"", "", "", "throttled", "memory"}).Draw(t, "strain"),
+		Online: !rarely(t, "severerOffline"), Healthy: !rarely(t, "severerUnwell"), Booted: drawBoot(t, now),
+	}
 	for _, o := range append(slices.Clone(e.Assigned), verdict.Observer{Name: "stranger", Zone: "z9"}) {
 		if rarely(t, "mute") {
 			continue
@@ -59,6 +64,7 @@ func drawServer(t *rapid.T, name string, now time.Time) verdict.ServerEvidence {
 			Seen:        now.Add(-time.Duration(rapid.IntRange(0, 8000).Draw(t, "ago")) * time.Millisecond),
 			Incarnation: rapid.SampledFrom([]string{"", "1", "1", "1", "2"}).Draw(t, "spokenTo"),
 			Healthy:     !rarely(t, "unwell"), Online: !rarely(t, "offline"), Booted: drawBoot(t, now),
+			Answer: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 300 * time.Millisecond, time.Second}).Draw(t, "answer"),
 		})
 	}
 	return e
@@ -156,7 +162,7 @@ func checkServers(t *rapid.T, w verdict.World, ev []verdict.ServerEvidence, last
 		case v.State.Bad() && !v.Proven && !was.State.Bad() && !was.Held.Bad():
 			t.Fatalf("%s became %s without a proof", e.Name, v.State)
 		case v.Proven:
-			twoWitnesses(t, w, e, v)
+			twoWitnesses(t, w, e, v, ev)
 		case (was.State.Bad() || was.Held.Bad()) && v.State == verdict.Alive && said2(w.Now, e, "ok") < len(e.Assigned)/2+1:
 			t.Fatalf("%s recovered without a majority", e.Name)
 		}
@@ -211,7 +217,7 @@ func speakers(now time.Time, e verdict.ServerEvidence, bands ...string) (l []ver
 
 // twoWitnesses demands two observers of different failure domains and a
 // majority, or one and another kind of evidence: said again, slowly.
-func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdict.Verdict) {
+func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdict.Verdict, all []verdict.ServerEvidence) {
 	now := w.Now
 	accusers := speakers(now, e, "refused", "unreachable")
 	if v.State == verdict.Overloaded {
@@ -240,12 +246,33 @@ func twoWitnesses(t *rapid.T, w verdict.World, e verdict.ServerEvidence, v verdi
 		other = other || e.LeftBroken >= 3
 	}
 	if v.State == verdict.Overloaded {
-		other = leaseGone || e.QueueDelay > verdict.DefaultAnswerTime || e.LeftLate >= 3
+		other = leaseGone || e.QueueDelay > verdict.DefaultAnswerTime || e.LeftLate >= 3 || kernelSays(now, e, all)
 	}
 	two := majority && len(zones) >= 2 || len(accusers) >= 1 && other
+	if v.State == verdict.Overloaded && e.Kernel.Band == "queueFull" && kernelSays(now, e, all) {
+		two = two || said2(now, e, "unreachable") >= 1
+	}
 	if !two || len(v.Witnesses) < 2 {
 		t.Fatalf("%s is %s by %v (zones %v, others %v): %s", e.Name, v.State, accusers, zones, other, v.Message)
 	}
+}
+
+// kernelSays tells whether the kernel of its node speaks against a server, and no
+// majority for it: that it does nothing, or that its pod is kept from running as most are not.
+func kernelSays(now time.Time, e verdict.ServerEvidence, all []verdict.ServerEvidence) bool {
+	counts := func(k verdict.Kernel) bool { return k.Online && k.Healthy && grown(now, k.Booted) }
+	strained := 0
+	for _, o := range all {
+		if counts(o.Kernel) && o.Kernel.Strain != "" {
+			strained++
+		}
+	}
+	alike := strained >= 2 && strained > len(all)-strained
+	hangs, held := slices.Contains([]string{"queueFull", "unread"}, e.Kernel.Band), e.Kernel.Strain != "" && !alike
+	prompt := e
+	prompt.Observations = slices.DeleteFunc(slices.Clone(e.Observations), func(o verdict.Observation) bool { return o.Answer >= verdict.DefaultAnswerTime/2 })
+	half := len(e.Assigned) / 2
+	return counts(e.Kernel) && (hangs && said2(now, e, "ok") <= half || held && said2(now, prompt, "ok") <= half)
 }
 
 // TestNodesUnderRandomEvidence is the same for nodes.

@@ -88,6 +88,10 @@ func (b *bench) applyServer(l scenario.Line, now time.Time) error {
 		case "kernel":
 			band, detail, _ := strings.Cut(a.Value, ":")
 			e.Kernel = verdict.Kernel{Band: band, Seen: now, Healthy: true, Online: true, Detail: strings.ReplaceAll(detail, "_", " ")}
+		case "strain":
+			kind, detail, _ := strings.Cut(a.Value, ":")
+			e.Kernel.Healthy, e.Kernel.Online = true, true
+			e.Kernel.Strain, e.Kernel.StrainDetail = kind, strings.ReplaceAll(detail, "_", " ")
 		case "kernelOffline":
 			e.Kernel.Online = a.Value != "true"
 		case "kernelHealthy":

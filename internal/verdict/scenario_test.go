@@ -19,7 +19,8 @@ import (
 //	world     cold | warm | paused | resumed | storeAway | storeBack
 //	server S  node=N observers=N/ZONE,… incarnation=I lease=live|gone nodeState=STATE
 //	          starting terminating paused leftLate=N leftBroken=N sessions=N queueDelay=D deleted
-//	sees S    OBSERVER=BAND[@INCARNATION] …; OBSERVER=nothing takes its word back
+//	          kernel=BAND:WORDS strain=KIND:WORDS kernelOffline kernelHealthy kernelBooted
+//	sees S    OBSERVER=BAND[/ANSWER][@INCARNATION] …; OBSERVER=nothing takes its word back
 //	observer N  offline | online | unwell | well | restarted     (reporters too)
 //	node N    reporters=N/ZONE,… goodbye deleted
 //	beats N   SERVER=online|offline[@STATE] …        (the server's own state, else Alive)
@@ -192,10 +193,18 @@ func (b *bench) Apply(l scenario.Line) error {
 		e := b.servers[l.Subject]
 		return each(l, func(a scenario.Arg) error {
 			band, incarnation, _ := strings.Cut(a.Value, "@")
+			band, took, timed := strings.Cut(band, "/")
+			var answer time.Duration
+			if timed {
+				var err error
+				if answer, err = time.ParseDuration(took); err != nil {
+					return err
+				}
+			}
 			e.Observations = slices.DeleteFunc(e.Observations, func(o verdict.Observation) bool { return o.Observer.Name == a.Key })
 			if band != "nothing" {
 				e.Observations = append(e.Observations, verdict.Observation{
-					Observer: verdict.Observer{Name: a.Key}, Band: band, Incarnation: incarnation, Seen: now,
+					Observer: verdict.Observer{Name: a.Key}, Band: band, Incarnation: incarnation, Seen: now, Answer: answer,
 				})
 			}
 			return nil

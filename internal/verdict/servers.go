@@ -12,8 +12,8 @@ import (
 // Servers judges all servers of one Presence. prev and prevBrake are the
 // outcome of the last judgement; nil and zero at the first.
 //
-// Each server's verdict follows from its own evidence and its own last verdict;
-// the brake follows from all of them. Judging again at the same moment, with
+// Each server's verdict follows from its own evidence and its own last verdict,
+// and from whether most servers are strained; the brake follows from all of them. Judging again at the same moment, with
 // the outcome as prev, changes nothing.
 func Servers(w World, p ServerPolicy, ev []ServerEvidence, prev map[string]Verdict, prevBrake Brake) Judgement {
 	if p.AnswerTime <= 0 {
@@ -31,7 +31,7 @@ func Servers(w World, p ServerPolicy, ev []ServerEvidence, prev map[string]Verdi
 
 	j := Judgement{Verdicts: make(map[string]Verdict, len(ev))}
 	c := census{what: "servers"}
-	judge := serverJudge{w: w, p: p, leases: w.storeTrusted()}
+	judge := serverJudge{w: w, p: p, leases: w.storeTrusted(), common: common(w.Now, ev)}
 	for i := range ev {
 		e := &ev[i]
 		last, known := prev[e.Name]
@@ -62,16 +62,31 @@ func Servers(w World, p ServerPolicy, ev []ServerEvidence, prev map[string]Verdi
 	return j
 }
 
+// common tells whether most servers are strained.
+func common(now time.Time, ev []ServerEvidence) bool {
+	strained := 0
+	for i := range ev {
+		if ev[i].Kernel.strained(now) {
+			strained++
+		}
+	}
+	return strained > 1 && 2*strained > len(ev)
+}
+
 // serverJudge judges one server after the other; votes are those of the last.
 type serverJudge struct {
 	w      World
 	p      ServerPolicy
 	leases bool // whether the store can be trusted about leases
+	common bool // whether most servers are strained: that is the load's doing
 	votes
 }
 
 func (j *serverJudge) judge(e *ServerEvidence, last Verdict, known bool) Verdict {
 	j.count(j.w.Now, e)
+	if k := e.Kernel; k.Online && k.Healthy && young(j.w.Now, k.Booted) {
+		j.grown = earliest(j.grown, k.Booted.Add(AuthorWindow))
+	}
 	v := Verdict{Incarnation: e.Incarnation}
 	if v.Incarnation == "" {
 		v.Incarnation = last.Incarnation
@@ -129,6 +144,9 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 			v.Witnesses = append(v.Witnesses, second)
 			v.Message += "; " + j.words(second, e)
 		}
+		if state == Overloaded && second != witnessStrain && e.Kernel.strained(j.w.Now) {
+			v.Message += "; " + j.words(witnessStrain, e) // it may be why
+		}
 		return true
 	}
 	second := func() string {
@@ -171,6 +189,10 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 		switch {
 		case kernel:
 			return say(Overloaded, reason, witnessKernel, j.hung, j.slow)
+		case !j.common && e.Kernel.strained(j.w.Now) && j.prompt(j.p.AnswerTime) < j.quorum():
+			// Who runs a little, and then not for a while, answers some in time: whoever
+			// still says ok has seen it slow down.
+			return say(Overloaded, reason, witnessStrain, j.hung, j.slow)
 		case j.queueDelay > j.p.AnswerTime:
 			return say(Overloaded, reason, witnessVitals, j.hung, j.slow)
 		case enough(e.LeftLate, e):
@@ -192,6 +214,7 @@ func (j *serverJudge) proven(v *Verdict, e *ServerEvidence) bool {
 // The second kinds of evidence, as Witnesses names them.
 const (
 	witnessKernel  = "kernel"
+	witnessStrain  = "cgroup"
 	witnessVitals  = "vitals"
 	witnessClients = "clients"
 	witnessBroken  = "clients' connections"
@@ -203,6 +226,8 @@ func (j *serverJudge) words(witness string, e *ServerEvidence) string {
 	switch witness {
 	case witnessKernel:
 		return "its kernel says that " + e.Kernel.Detail
+	case witnessStrain:
+		return "its pod was " + e.Kernel.StrainDetail
 	case witnessVitals:
 		return fmt.Sprintf("its own work queue is later than %v", j.p.AnswerTime)
 	case witnessClients:
@@ -271,6 +296,9 @@ func (j *serverJudge) unproven(v *Verdict, e *ServerEvidence) {
 	}
 	if e.Kernel.hung(j.w.Now) {
 		signs = append(signs, witnessKernel)
+	}
+	if j.against() > 0 && e.Kernel.strained(j.w.Now) {
+		signs = append(signs, witnessStrain)
 	}
 	if j.queueDelay > j.p.AnswerTime {
 		signs = append(signs, witnessVitals)

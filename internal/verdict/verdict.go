@@ -20,6 +20,10 @@
 //     heard of. All times are the judge's own: no other clock is believed.
 //   - What a server's own kernel says corroborates one observer, as a second kind of
 //     evidence, and proves nothing alone.
+//   - That its pod is kept from running (throttled, say) does so likewise, where no
+//     majority is answered in half the time allowed; and where it answers it is no sign
+//     at all: it may use what it has. What most servers suffer is the load's doing, and
+//     speaks against none of them.
 //   - Clients that say their connection broke corroborate a refusal from one
 //     domain, and nothing else.
 //   - A server that fails again and again is suppressed for a while (penalty.go):
@@ -178,12 +182,21 @@ type Kernel struct {
 	// Connections of clients; below 0: not counted.
 	Connections int
 	Detail      string
+	// Strain is what keeps the server's pod from running, of a wire.Strain; empty:
+	// nothing, or nobody can tell. StrainDetail words it, after "its pod was".
+	Strain, StrainDetail string
 }
+
+// counts tells whether what the kernel says does.
+func (k Kernel) counts(now time.Time) bool { return k.Online && k.Healthy && !young(now, k.Booted) }
 
 // hung tells whether the kernel says that the server does nothing, and counts.
 func (k Kernel) hung(now time.Time) bool {
-	return k.Online && k.Healthy && !young(now, k.Booted) && (k.Band == string(wire.BandQueueFull) || k.Band == string(wire.BandUnread))
+	return k.counts(now) && (k.Band == string(wire.BandQueueFull) || k.Band == string(wire.BandUnread))
 }
+
+// strained tells whether its pod is kept from running, and that counts.
+func (k Kernel) strained(now time.Time) bool { return k.counts(now) && k.Strain != "" }
 
 // ServerEvidence is all that is known of one server at one moment.
 type ServerEvidence struct {

@@ -11,7 +11,8 @@ import (
 // voice is one observer or reporter whose word counts, and since when it says so.
 type voice struct {
 	Observer
-	seen time.Time
+	seen   time.Time
+	answer time.Duration // the median that an observer was answered in, as it told last; zero: none
 }
 
 // votes are the words that count, by what they say. Votes are counted over the
@@ -52,7 +53,7 @@ func (v *votes) count(now time.Time, e *ServerEvidence) {
 			continue
 		}
 		v.queueDelay = max(v.queueDelay, o.QueueDelay)
-		said := voice{who, o.Seen}
+		said := voice{who, o.Seen, o.Answer}
 		switch wire.Band(o.Band) {
 		case wire.BandOK:
 			v.ok = append(v.ok, said)
@@ -119,6 +120,18 @@ func (v *votes) quorum() int { return v.assigned/2 + 1 }
 func (v *votes) late() int { return len(v.slow) + len(v.hung) }
 
 func (v *votes) against() int { return v.late() + len(v.refused) + len(v.unreachable) }
+
+// prompt counts those who are answered in half the time that is allowed, or have not
+// said otherwise: they tell when it takes longer.
+func (v *votes) prompt(limit time.Duration) int {
+	n := 0
+	for i := range v.ok {
+		if v.ok[i].answer < limit/2 {
+			n++
+		}
+	}
+	return n
+}
 
 // counted is how many words count; those that abstain do not.
 func (v *votes) counted() int { return len(v.ok) + v.against() }

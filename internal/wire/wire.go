@@ -176,7 +176,19 @@ type Observation struct {
 	QueueDelay int64 `json:"queueDelay,omitempty"`
 	// Connections of clients, as a kernel counts them; nil: nobody has.
 	Connections *int `json:"connections,omitempty"`
+	// Strain is what the server's processes wait for, as a KernelObserver reads in the
+	// cgroups of its pod; the zero value: nothing, or nobody can tell.
+	Strain Strain `json:"strain,omitzero"`
 	// Detail in words: "oldest unanswered ping 1.42s old, acknowledged by the kernel".
+	Detail string `json:"detail,omitempty"`
+}
+
+// Strain of a server: it is kept from running, for most of a time, by something other
+// than its work. That says nothing of whether it answers.
+type Strain struct {
+	// Kind is what keeps it from running: "throttled", "processors", "memory".
+	Kind string `json:"kind"`
+	// Detail in words, after "its pod was": "throttled 93 % of the last 2s, by its CPU limit".
 	Detail string `json:"detail,omitempty"`
 }
 

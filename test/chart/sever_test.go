@@ -47,15 +47,17 @@ func TestTheSevererHasTheLeastThatItNeeds(t *testing.T) {
 	var volumes []string
 	for _, v := range spec.Volumes {
 		volumes = append(volumes, v.Name)
-		if v.HostPath != nil && v.HostPath.Path != "/run/netns" {
+		if v.HostPath != nil && v.HostPath.Path != "/run/netns" && v.HostPath.Path != "/sys/fs/cgroup" {
 			t.Errorf("it has the host's %s", v.HostPath.Path)
 		}
 	}
-	if !slices.Equal(volumes, []string{"netns", "token", "tls"}) && !slices.Equal(volumes, []string{"token", "tls", "netns"}) {
+	slices.Sort(volumes)
+	if !slices.Equal(volumes, []string{"cgroups", "netns", "tls", "token"}) {
 		t.Errorf("its volumes are %v", volumes)
 	}
 	for _, m := range c.VolumeMounts {
-		if !m.ReadOnly || m.Name == "netns" && *m.MountPropagation != corev1.MountPropagationHostToContainer {
+		host := m.Name == "netns" || m.Name == "cgroups"
+		if !m.ReadOnly || host && *m.MountPropagation != corev1.MountPropagationHostToContainer {
 			t.Errorf("it mounts %+v", m)
 		}
 	}
@@ -91,8 +93,39 @@ func TestTheSevererReportsOnlyWhereItAsksTheKernel(t *testing.T) {
 	if len(spec.Volumes) != 1 || len(spec.Containers[0].VolumeMounts) != 1 || slices.ContainsFunc(spec.Containers[0].Args, func(a string) bool { return strings.HasPrefix(a, "--servers") }) {
 		t.Errorf("without asking it has %+v, and the flags %q", spec.Volumes, spec.Containers[0].Args)
 	}
+	if slices.ContainsFunc(spec.Containers[0].Args, func(a string) bool { return strings.HasPrefix(a, "--cgroups") }) {
+		t.Errorf("without asking it looks at cgroups: %q", spec.Containers[0].Args)
+	}
 	if reports(render(t)) || reports(without) {
 		t.Error("a severer that is not there, or asks nothing, may report")
+	}
+}
+
+// Cgroups are where the chart says, or are not looked at.
+func TestTheSevererLooksAtTheNodesCgroups(t *testing.T) {
+	for _, tt := range []struct {
+		set  string
+		host string // empty: none
+	}{{"agent.sever.askKernel=true", "/sys/fs/cgroup"}, {"agent.sever.cgroups=/cgroups", "/cgroups"}, {"agent.sever.cgroups=", ""}} {
+		spec := podTemplate(t, render(t, "--set", "agent.sever.enabled=true", "--set", tt.set).find(t, "DaemonSet", "rollcall-sever")).Spec
+		c, host, mount := spec.Containers[0], "", ""
+		for _, v := range spec.Volumes {
+			if v.Name == "cgroups" {
+				host = v.HostPath.Path
+			}
+		}
+		for _, m := range c.VolumeMounts {
+			if m.Name == "cgroups" {
+				mount = m.MountPath
+			}
+		}
+		if host != tt.host || (mount == "") != (tt.host == "") {
+			t.Errorf("with %s it mounts %q at %q", tt.set, host, mount)
+		}
+		looks := slices.Contains(c.Args, "--cgroups="+mount)
+		if looks != (tt.host != "") {
+			t.Errorf("with %s its flags are %q", tt.set, c.Args)
+		}
 	}
 }
 
