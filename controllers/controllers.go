@@ -7,7 +7,7 @@
 // judge), failover (carrying a decision out), gate (labels, and letting servers
 // in again), quarantine (taints of dead nodes), kept (what a successor must find
 // in the store), presence (statuses), orphans (clients of lost servers), explain
-// and sessions (answers to people), defaults, lead and retry.
+// and sessions (answers to people), defaults, permission, lead and retry.
 package controllers
 
 import (
@@ -194,7 +194,7 @@ func (c *Controllers) makeManager() error {
 func (c *Controllers) makeParts() error {
 	var err error
 	c.retry, err = retry.New(c.cfg.Logger, c.cfg.Registerer, "createFailover", "failoverStatus", "pruneFailovers",
-		"putDirective", "deleteDirective", "countSessions", "label", "evict", "presenceStatus", "presenceRepair", "taint", "mayTaint", "defaultPresence", "watch", "keep")
+		"putDirective", "deleteDirective", "countSessions", "label", "gate", "mayGate", "evict", "presenceStatus", "presenceRepair", "taint", "mayTaint", "defaultPresence", "watch", "keep")
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (c *Controllers) makeParts() error {
 	}
 	c.judge, err = judge.New(judge.Config{
 		Book: c.book, Cache: c.manager.GetClient(), Ledger: c.ledger, Installation: c.installation(), Apart: c.cfg.GossipOnNodes, Away: c.cfg.Store.Away,
-		StandIn: c.cfg.standIn(), Leading: c.Leading,
+		StandIn: c.cfg.standIn(), Leading: c.Leading, GatesForbidden: func() bool { return c.gate.Forbidden() },
 		Now: time.Now, Logger: c.cfg.Logger, Registerer: c.cfg.Registerer, Publish: c.publish,
 	})
 	if err != nil {

@@ -158,9 +158,11 @@ func (c *Controllers) serve(ctx context.Context) error {
 	}
 }
 
-// publish hands a judgement on to those who act on it, if this replica leads.
-// It only begins things: the judge must not wait for the API server.
-func (c *Controllers) publish(r *judge.Result) {
+// publish hands a judgement on to those who act on it: all but the welcome of new
+// pods only if this replica leads. It only begins things: the judge must not wait
+// for the API server.
+func (c *Controllers) publish(ctx context.Context, r *judge.Result) {
+	c.gate.Welcome(ctx, r)
 	t := c.seat.Current()
 	if t == nil {
 		c.presence.Blind(r)
@@ -250,6 +252,7 @@ func slimService(o any) (any, error) {
 	slim := &corev1.Service{TypeMeta: s.TypeMeta, ObjectMeta: s.ObjectMeta}
 	slim.ManagedFields, slim.Annotations = nil, nil
 	slim.Spec.Selector, slim.Spec.Ports, slim.Spec.ClusterIP = s.Spec.Selector, s.Spec.Ports, s.Spec.ClusterIP
+	slim.Spec.PublishNotReadyAddresses = s.Spec.PublishNotReadyAddresses
 	return slim, nil
 }
 
@@ -270,9 +273,12 @@ func slimPod(o any) (any, error) {
 	slim.Spec.Containers, slim.Spec.InitContainers = ports(p.Spec.Containers), ports(p.Spec.InitContainers)
 	slim.Status.Phase, slim.Status.PodIP = p.Status.Phase, p.Status.PodIP
 	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			slim.Status.Conditions = []corev1.PodCondition{c}
+		if c.Type == corev1.PodReady || c.Type == v1alpha1.AcceptingGate {
+			slim.Status.Conditions = append(slim.Status.Conditions, c)
 		}
+	}
+	if v1alpha1.Gated(p) {
+		slim.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: v1alpha1.AcceptingGate}}
 	}
 	return slim, nil
 }

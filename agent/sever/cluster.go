@@ -131,7 +131,7 @@ func (k *kube) target(ctx context.Context, server types.NamespacedName, order *v
 	if err != nil {
 		return t, err
 	}
-	if err := k.diverted(ctx, &pod); err != nil {
+	if err := k.diverted(ctx, &pod, order.Divert); err != nil {
 		return t, err
 	}
 	var list corev1.PodList
@@ -164,6 +164,12 @@ func targetOf(pod *corev1.Pod, exists bool, order *v1alpha1.SeverOrder, node str
 	if len(t.addresses) == 0 {
 		return t, refusal{v1alpha1.ReasonNoSuchPod, "The pod has no address."}
 	}
+	if order.Divert == v1alpha1.DivertReadinessGate {
+		if v1alpha1.GateOf(pod) != corev1.ConditionFalse {
+			return t, refusal{v1alpha1.ReasonNotDiverted, "The pod's condition " + v1alpha1.AcceptingGate + " is not False: clients would come back to it."}
+		}
+		return t, nil
+	}
 	if pod.Labels[v1alpha1.AcceptingLabel] != "false" {
 		return t, refusal{v1alpha1.ReasonNotDiverted, "The pod's label " + v1alpha1.AcceptingLabel + " is not false: clients would come back to it."}
 	}
@@ -172,13 +178,16 @@ func targetOf(pod *corev1.Pod, exists bool, order *v1alpha1.SeverOrder, node str
 
 // diverted makes sure that clients who come back are led elsewhere: that a
 // Service which would lead to the pod while it accepts does not now.
-func (k *kube) diverted(ctx context.Context, pod *corev1.Pod) error {
+func (k *kube) diverted(ctx context.Context, pod *corev1.Pod, mode v1alpha1.DivertMode) error {
 	var services corev1.ServiceList
 	if err := k.api.List(ctx, &services, client.InNamespace(pod.Namespace)); err != nil {
 		return fmt.Errorf("list Services: %w", err)
 	}
-	following := followers(pod, services.Items)
+	following := followers(pod, services.Items, mode)
 	if len(following) == 0 {
+		if mode == v1alpha1.DivertReadinessGate {
+			return refusal{v1alpha1.ReasonNotDiverted, "No Service leads past such a pod: clients would come back to it."}
+		}
 		return refusal{v1alpha1.ReasonNotDiverted, "No Service that selects " + v1alpha1.AcceptingLabel +
 			`: "true" leads to such a pod: clients would come back to it. Add the label to the selector of the Service that they come through.`}
 	}
@@ -188,31 +197,42 @@ func (k *kube) diverted(ctx context.Context, pod *corev1.Pod) error {
 		if err != nil {
 			return fmt.Errorf("list the endpoints of Service %s: %w", name, err)
 		}
-		if leads(slices.Items, pod) {
+		if leads(slices.Items, pod, mode) {
 			return refusal{v1alpha1.ReasonNotDiverted, "The Service " + name + " still leads to the pod."}
 		}
 	}
 	return nil
 }
 
-// followers are the Services that would lead to a pod, were it accepting, and
-// that select it by its accepting.
-func followers(pod *corev1.Pod, services []corev1.Service) []string {
+// followers are the Services that would lead to a pod, were it accepting, and that
+// lead past it while it is not: by its label, or by its readiness.
+func followers(pod *corev1.Pod, services []corev1.Service, mode v1alpha1.DivertMode) []string {
+	follows := func(s *corev1.Service) bool { return s.Spec.Selector[v1alpha1.AcceptingLabel] == "true" }
 	accepting := maps.Clone(pod.Labels)
-	accepting[v1alpha1.AcceptingLabel] = "true"
+	if mode == v1alpha1.DivertReadinessGate {
+		follows = func(s *corev1.Service) bool { return len(s.Spec.Selector) > 0 && !s.Spec.PublishNotReadyAddresses }
+	} else {
+		accepting[v1alpha1.AcceptingLabel] = "true"
+	}
 	var names []string
-	for _, s := range services {
-		if s.Spec.Selector[v1alpha1.AcceptingLabel] == "true" && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(accepting)) {
+	for i := range services {
+		s := &services[i]
+		if follows(s) && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(accepting)) {
 			names = append(names, s.Name)
 		}
 	}
 	return names
 }
 
-func leads(slices []discoveryv1.EndpointSlice, pod *corev1.Pod) bool {
+// leads tells whether endpoints are those of a pod, and, where its readiness counts,
+// ready: who says nothing of that is.
+func leads(slices []discoveryv1.EndpointSlice, pod *corev1.Pod, mode v1alpha1.DivertMode) bool {
 	for _, s := range slices {
 		for _, e := range s.Endpoints {
-			if e.TargetRef != nil && e.TargetRef.UID == pod.UID {
+			if e.TargetRef == nil || e.TargetRef.UID != pod.UID {
+				continue
+			}
+			if mode != v1alpha1.DivertReadinessGate || e.Conditions.Ready == nil || *e.Conditions.Ready {
 				return true
 			}
 		}

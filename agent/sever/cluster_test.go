@@ -51,6 +51,15 @@ func TestWhichPodsMayBeSevered(t *testing.T) {
 		{"a port that is none", func(_ *corev1.Pod, o *v1alpha1.SeverOrder) { o.Port = intstr.FromInt32(70000) }, v1alpha1.ReasonNoSuchPort, 0},
 		{"one without an address", func(p *corev1.Pod, _ *v1alpha1.SeverOrder) { p.Status.PodIPs = nil }, v1alpha1.ReasonNoSuchPod, 0},
 		{"one that accepts", func(p *corev1.Pod, _ *v1alpha1.SeverOrder) { p.Labels[v1alpha1.AcceptingLabel] = "true" }, v1alpha1.ReasonNotDiverted, 0},
+		{"one that is not Ready by its gate", func(p *corev1.Pod, o *v1alpha1.SeverOrder) {
+			o.Divert, p.Labels = v1alpha1.DivertReadinessGate, nil
+			p.Status.Conditions = []corev1.PodCondition{{Type: v1alpha1.AcceptingGate, Status: corev1.ConditionFalse}}
+		}, "", 1883},
+		{"one that accepts by its gate, whatever its label", func(p *corev1.Pod, o *v1alpha1.SeverOrder) {
+			o.Divert = v1alpha1.DivertReadinessGate
+			p.Status.Conditions = []corev1.PodCondition{{Type: v1alpha1.AcceptingGate, Status: corev1.ConditionTrue}}
+		}, v1alpha1.ReasonNotDiverted, 0},
+		{"one whose gate nobody has set", func(_ *corev1.Pod, o *v1alpha1.SeverOrder) { o.Divert = v1alpha1.DivertReadinessGate }, v1alpha1.ReasonNotDiverted, 0},
 		{"one that no label speaks of", func(p *corev1.Pod, _ *v1alpha1.SeverOrder) { p.Labels = nil }, v1alpha1.ReasonNotDiverted, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,10 @@ const (
 	// AcceptingLabel is what a Service selects. Every server pod is born with
 	// "true"; the controller turns it to "false" while the pod's clients are moved.
 	AcceptingLabel = "rollcall.dev/accepting"
+	// AcceptingGate is the type of a readiness gate, and of the condition that a pod
+	// with that gate is Ready by: the controller sets it to True, and to False while
+	// the pod's clients are moved and failover.divert is ReadinessGate.
+	AcceptingGate = "rollcall.dev/accepting"
 	// PausedAnnotation, on a pod, a node or a Presence, exempts it from every action.
 	PausedAnnotation = "rollcall.dev/paused"
 	// InstallationLabel, on a Presence or a Failover, names the installation that
@@ -52,9 +56,10 @@ const (
 	// Reasons: KernelAsked, PortClosed; NoSeverer, KernelBlind.
 	ConditionKernelAsked = "KernelAsked"
 	// ConditionDiverted tells whether new clients are led past a server that is taken
-	// out; of servers that are not heartbeat servers only. While no Service follows
-	// AcceptingLabel, or one strays, nobody is moved. Positive polarity. Reasons:
-	// Diverted; NotFollowing, NoService, NotLabelled.
+	// out, as failover.divert says; of servers that are not heartbeat servers only.
+	// While no Service follows, or one strays, nobody is moved. Positive polarity.
+	// Reasons: Diverted; NotFollowing, NoService, NotLabelled, NotGated,
+	// MayNotSetGates, NotAsked.
 	ConditionDiverted = "Diverted"
 	// ConditionCalibrating is True until the servers' usual answer time is known,
 	// and where it is known and answerTime cannot fit it; servers only. Negative polarity.
@@ -94,7 +99,7 @@ const (
 	// port any more. The severer goes on looking while it is asked to.
 	ReasonNoneLeft = "NoneLeft"
 	// ReasonNotDiverted (Severing=False): a Service still leads to the pod, or
-	// none selects the label AcceptingLabel, so that clients would come back to it.
+	// none would lead past it, so that clients would come back to it.
 	ReasonNotDiverted = "NotDiverted"
 	// ReasonSeveringEnded (Severing=False): it is no longer asked to.
 	ReasonSeveringEnded = "SeveringEnded"
@@ -220,17 +225,26 @@ const (
 // Reasons of Diverted.
 const (
 	// ReasonDiverted (Diverted=True): the Services that lead to the servers follow
-	// AcceptingLabel, and the message names them.
+	// AcceptingLabel, or the pods' readiness, and the message names them.
 	ReasonDiverted = "Diverted"
 	// ReasonNotFollowing (Diverted=False): a Service leads to the servers, and does
-	// not select AcceptingLabel: clients would come back to one that is taken out.
+	// not select AcceptingLabel (with ReadinessGate: publishes pods that are not
+	// Ready): clients would come back to one that is taken out.
 	ReasonNotFollowing = "NotFollowing"
-	// ReasonNoService (Diverted=False): no Service that selects AcceptingLabel leads
-	// to the servers.
+	// ReasonNoService (Diverted=False): no Service that selects AcceptingLabel (with
+	// ReadinessGate: none at all) leads to the servers.
 	ReasonNoService = "NoService"
 	// ReasonNotLabelled (Diverted=False): some of the servers lack AcceptingLabel;
 	// nobody is moved from those.
 	ReasonNotLabelled = "NotLabelled"
+	// ReasonNotGated (Diverted=False): with ReadinessGate, some of the servers lack the
+	// gate AcceptingGate; nobody is moved from those.
+	ReasonNotGated = "NotGated"
+	// ReasonMayNotSetGates (Diverted=False): with ReadinessGate, the controller may not
+	// write the status of pods: controller.readinessGates.
+	ReasonMayNotSetGates = "MayNotSetGates"
+	// ReasonNotAsked (Diverted=False): failover.divert is None.
+	ReasonNotAsked = "NotAsked"
 )
 
 // Reasons of FewObservers.

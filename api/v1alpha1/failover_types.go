@@ -209,6 +209,10 @@ type SeverOrder struct {
 	// Port that clients connect to, as the Presence names it.
 	// +kubebuilder:validation:XIntOrString
 	Port intstr.IntOrString `json:"port"`
+	// Divert is how new clients are led past the pod, of which the severer makes sure;
+	// absent: Label.
+	// +optional
+	Divert DivertMode `json:"divert,omitempty"`
 	// ClientsPerSecond is the pace, after a first wave of FirstWave at once.
 	// +kubebuilder:validation:Minimum=1
 	ClientsPerSecond int32 `json:"clientsPerSecond"`

@@ -31,6 +31,11 @@ type FailoverPolicy struct {
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000 : self.matches('^([1-9][0-9]?|100)%$')",message="failover.minHealthy must be a number from 1 to 1000, or a share from 1% to 100%, such as 50%"
 	// +optional
 	MinHealthy intstr.IntOrString `json:"minHealthy,omitempty,omitzero"`
+	// Divert says how new clients are led past a server that is taken out; other than
+	// Label for servers that are not heartbeat servers.
+	// +kubebuilder:default=Label
+	// +optional
+	Divert DivertMode `json:"divert,omitempty"`
 	// Sever says what is done about the connections of a server that does not
 	// move its clients itself.
 	// +kubebuilder:default={}
@@ -41,6 +46,25 @@ type FailoverPolicy struct {
 	// +optional
 	Restart *RestartPolicy `json:"restart,omitempty"`
 }
+
+// DivertMode says how new clients are led past a server that is taken out.
+//
+// +kubebuilder:validation:Enum=Label;ReadinessGate;None
+type DivertMode string
+
+// The ways of diverting.
+const (
+	// DivertLabel turns the label AcceptingLabel of the server's pod to "false", which
+	// its Services select the other value of. The default.
+	DivertLabel DivertMode = "Label"
+	// DivertReadinessGate sets the condition AcceptingGate of the server's pod to False,
+	// so that the pod is not Ready: for pods that carry the readiness gate. Services
+	// need no change. The controller needs the right to write the status of pods:
+	// controller.readinessGates in the chart.
+	DivertReadinessGate DivertMode = "ReadinessGate"
+	// DivertNone leads nobody past a server, so that nobody is moved either.
+	DivertNone DivertMode = "None"
+)
 
 // RestartPolicy says when a server is evicted that has been taken out, has had its
 // Failover, and still doesn't answer: by the Eviction API, so that disruption budgets

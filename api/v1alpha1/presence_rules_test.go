@@ -21,6 +21,7 @@ const (
 	msgRecovery    = "overload.recovery must be a duration from 1s to 1h, such as 5s"
 	msgMaxServers  = "failover.maxServers must be a number from 1 to 1000, or a share from 1% to 100%, such as 10%"
 	msgMinHealthy  = "failover.minHealthy must be a number from 1 to 1000, or a share from 1% to 100%, such as 50%"
+	msgDivert      = "failover.divert must be Label for heartbeat servers (probe.mqtt), which their Service selects by their label: ReadinessGate and None are for servers probed by http, grpc or tcp"
 	msgGrace       = "clients.grace must be a duration from 0s to 1h, such as 5s"
 	msgRetention   = "clients.retention must be a duration from 1m to 720h, such as 24h"
 	msgMin         = "clients.interval.min must be whole seconds from 1s to 18h, such as 30s"
@@ -91,6 +92,12 @@ var presenceRules = []struct {
 	{"a share of none is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {minHealthy: 0%}}`, []refusal{{"spec.servers.failover.minHealthy", msgMinHealthy}}},
 	{"a share without a percent sign is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {minHealthy: "50"}}`, []refusal{{"spec.servers.failover.minHealthy", msgMinHealthy}}},
 	{"a pace of no client a second is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {clientsPerSecond: 0}}`, []refusal{{"spec.servers.failover.clientsPerSecond", "should be greater than or equal to 1"}}},
+	{"services may be led past by a readiness gate", `servers: {selector: {matchLabels: {a: b}}, port: web, probe: {http: {}}, failover: {divert: ReadinessGate}}`, nil},
+	{"or not at all", `servers: {selector: {matchLabels: {a: b}}, port: web, probe: {tcp: {send: a, expect: b}}, failover: {divert: None}}`, nil},
+	{"heartbeat servers are led past by their label", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {divert: Label}}`, nil},
+	{"heartbeat servers have no readiness gate", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {divert: ReadinessGate}}`, []refusal{{"spec.servers.failover.divert", msgDivert}}},
+	{"heartbeat servers are led past", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, probe: {mqtt: {}}, failover: {divert: None}}`, []refusal{{"spec.servers.failover.divert", msgDivert}}},
+	{"a way to divert that doesn't exist is refused", `servers: {selector: {matchLabels: {a: b}}, port: web, probe: {grpc: {}}, failover: {divert: Annotation}}`, []refusal{{"spec.servers.failover.divert", `supported values: "Label", "ReadinessGate", "None"`}}},
 	{"connections may be severed", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: Paced, clientsPerSecond: 1}}}`, nil},
 	{"a way to sever that doesn't exist is refused", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {sever: {mode: AtOnce}}}`, []refusal{{"spec.servers.failover.sever.mode", `supported values: "Off", "Paced"`}}},
 	{"a restart after a while is taken", `servers: {selector: {matchLabels: {a: b}}, port: mqtt, failover: {restart: {after: 60s}}}`, nil},

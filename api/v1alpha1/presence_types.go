@@ -76,6 +76,8 @@ const (
 
 // ServersSpec selects the servers of a Presence and says when they count as
 // overloaded, and what to do then.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.failover) || !has(self.failover.divert) || self.failover.divert == 'Label' || has(self.probe) && !has(self.probe.mqtt)",message="failover.divert must be Label for heartbeat servers (probe.mqtt), which their Service selects by their label: ReadinessGate and None are for servers probed by http, grpc or tcp",fieldPath=".failover.divert"
 type ServersSpec struct {
 	// Selector picks pods of the Presence's own namespace. It must not be empty.
 	// +kubebuilder:validation:XValidation:rule="has(self.matchLabels) && self.matchLabels.size() > 0 || has(self.matchExpressions) && self.matchExpressions.size() > 0",message="servers.selector must not be empty: name a label of the server pods, such as matchLabels: {app: broker}"

@@ -36,8 +36,9 @@ are never empty on the way. What is to change is shown first.
 
 Pods of a Deployment are not restarted, nor those of a StatefulSet or DaemonSet with
 the updateStrategy OnDelete. With RollingUpdate Kubernetes restarts them, which takes
---restart. Being run again it goes on where it was stopped, and does nothing when
-everything is done.`,
+--restart. Where the Presence of the pods has failover.divert: ReadinessGate nothing is
+changed, and it is said whether they carry the gate. Being run again it goes on where it
+was stopped, and does nothing when everything is done.`,
 		Example: `  kubectl presence adopt web -n shop --dry-run
   kubectl presence adopt web -n shop
   kubectl presence adopt web -n shop --undo`,

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/internal/adoption"
 )
 
@@ -72,7 +73,13 @@ func (c *cluster) adoptable(ctx context.Context, name string) (adoption.State, e
 		}
 		s.DaemonSets = sets.Items
 	}
-	return s, nil
+	var presences v1alpha1.PresenceList
+	err = c.List(ctx, &presences, client.InNamespace(c.namespace))
+	if apierrors.IsNotFound(err) && !named(err) {
+		return s, nil // Rollcall may be installed later
+	}
+	s.Presences = ofServers(&presences)
+	return s, c.sentence("listing the Presences in namespace "+c.namespace, err)
 }
 
 // all lists what there is in the namespace.

@@ -159,6 +159,11 @@ func (c *cluster) populations(ctx context.Context, namespace string) ([]v1alpha1
 	if err := c.List(ctx, &all, client.InNamespace(namespace)); err != nil {
 		return nil, c.sentence("listing the Presences in namespace "+namespace, err)
 	}
+	return ofServers(&all), nil
+}
+
+// ofServers are those of servers, oldest first.
+func ofServers(all *v1alpha1.PresenceList) []v1alpha1.Presence {
 	servers := slices.DeleteFunc(all.Items, func(p v1alpha1.Presence) bool { return p.Spec.Servers == nil })
 	slices.SortFunc(servers, func(a, b v1alpha1.Presence) int {
 		if d := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); d != 0 {
@@ -166,7 +171,7 @@ func (c *cluster) populations(ctx context.Context, namespace string) ([]v1alpha1
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	return servers, nil
+	return servers
 }
 
 // selects tells whether a Presence selects a pod.

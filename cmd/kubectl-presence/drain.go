@@ -144,7 +144,7 @@ func obstacle(of *v1alpha1.Presence, pod *corev1.Pod, about []v1alpha1.Failover)
 		case fo.Spec.Count != nil:
 		case open(fo):
 			return fmt.Sprintf("Failover %s is moving its clients already: follow it with kubectl get failover %s -n %s -w", fo.Name, fo.Name, fo.Namespace)
-		case pod.Labels[v1alpha1.AcceptingLabel] == "false" && fo.Spec.Reason == v1alpha1.FailoverDrain &&
+		case (pod.Labels[v1alpha1.AcceptingLabel] == "false" || v1alpha1.GateOf(pod) == corev1.ConditionFalse) && fo.Spec.Reason == v1alpha1.FailoverDrain &&
 			state(fo) == v1alpha1.ReasonMoved && fo.CreationTimestamp.After(pod.CreationTimestamp.Time):
 			return fmt.Sprintf("Failover %s has drained it already: kubectl delete failover %s -n %s lets it in again", fo.Name, fo.Name, fo.Namespace)
 		}

@@ -68,6 +68,9 @@ func TestWhatSpeaksAgainstADrain(t *testing.T) {
 		{"it was drained and is still out", func(_ *v1alpha1.Presence, pod *corev1.Pod) {
 			pod.Labels = map[string]string{v1alpha1.AcceptingLabel: "false"}
 		}, []v1alpha1.Failover{drained}, "kubectl delete failover f-2 -n im lets it in again"},
+		{"it was drained and is not Ready by that", func(_ *v1alpha1.Presence, pod *corev1.Pod) {
+			pod.Status.Conditions = []corev1.PodCondition{{Type: v1alpha1.AcceptingGate, Status: corev1.ConditionFalse}}
+		}, []v1alpha1.Failover{drained}, "kubectl delete failover f-2 -n im lets it in again"},
 		{"it was drained and is in again", func(_ *v1alpha1.Presence, pod *corev1.Pod) {
 			pod.Labels = map[string]string{v1alpha1.AcceptingLabel: "true"}
 		}, []v1alpha1.Failover{drained}, ""},

@@ -86,8 +86,10 @@ type statusVerdict struct {
 }
 
 type podState struct {
-	Accepting   string `json:"accepting,omitempty"`
-	Terminating bool   `json:"terminating,omitempty"`
+	Accepting string `json:"accepting,omitempty"`
+	// Gate is the status of its condition rollcall.dev/accepting; absent: it has none.
+	Gate        corev1.ConditionStatus `json:"gate,omitempty"`
+	Terminating bool                   `json:"terminating,omitempty"`
 }
 
 func (p *plugin) why(ctx context.Context, arg string) (*report, error) {
@@ -130,7 +132,7 @@ func (p *plugin) read(ctx context.Context, c *cluster, key client.ObjectKey, r *
 	var pod corev1.Pod
 	switch err := c.Get(ctx, key, &pod); {
 	case err == nil:
-		r.Pod = &podState{Accepting: pod.Labels[v1alpha1.AcceptingLabel], Terminating: pod.DeletionTimestamp != nil}
+		r.Pod = &podState{Accepting: pod.Labels[v1alpha1.AcceptingLabel], Gate: v1alpha1.GateOf(&pod), Terminating: pod.DeletionTimestamp != nil}
 		if _, ok := pod.Annotations[v1alpha1.PausedAnnotation]; ok {
 			r.Exempt = append(r.Exempt, "pod/"+pod.Name)
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 	"github.com/rollcall-dev/rollcall/controllers/explain"
 )
@@ -180,6 +182,8 @@ func (r *report) doing(now time.Time) []string {
 		l = append(l, "Its pod is being deleted.")
 	case r.Pod.Accepting == "false":
 		l = append(l, "It is out of service: its pod's label "+v1alpha1.AcceptingLabel+" is false.")
+	case r.Pod.Gate == corev1.ConditionFalse:
+		l = append(l, "It is out of service: its pod's condition "+v1alpha1.AcceptingGate+" is False, so that it is not Ready.")
 	}
 	return l
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -113,6 +114,9 @@ func TestReportsReadWellAtThreeInTheMorning(t *testing.T) {
 			Judgement: hung(), Failovers: []v1alpha1.Failover{moving, earlier},
 		},
 		"alive": {Server: "im/server-2", Presence: "im/servers", Mode: "Advise", Pod: &podState{Accepting: "true"}, Judgement: well},
+		"not-ready": {
+			Server: "im/server-2", Presence: "im/servers", Mode: "Automatic", Pod: &podState{Accepting: "true", Gate: corev1.ConditionFalse}, Judgement: hung(),
+		},
 		"braked": {
 			Server: "im/server-2", Presence: "im/servers", Mode: "Automatic", Pod: &podState{Accepting: "true"}, Judgement: hung(),
 			Frozen: &explain.Frozen{Reason: "TooManyLost", Message: "2 of 5 servers are lost (im/server-2, im/server-4), and at most 1 may be: nothing is done", Since: ago(9 * time.Second)},

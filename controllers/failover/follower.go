@@ -50,8 +50,8 @@ type Follower struct {
 	Look func(ctx context.Context, fo *v1alpha1.Failover) (Facts, error)
 	// Standing is the directive that stands for a server.
 	Standing func(server string) (store.Directive, bool)
-	// Divert turns a server's label to false, and Restore to true where no
-	// Presence selects it any more. Both return at once.
+	// Divert turns a server's label to false, where new clients are led past it by
+	// that, and Restore to true where no Presence selects it any more. Both return at once.
 	Divert, Restore func(t *lead.Tenure, server string)
 	// Kick makes the reconciler look at a Failover soon.
 	Kick     func(types.NamespacedName)

@@ -129,6 +129,8 @@ func (f Facts) why() string {
 		return ": its pod is about to go"
 	case f.Sever.Policy.Mode != v1alpha1.SeverPaced:
 		return ": nobody ends them while failover.sever.mode is not " + string(v1alpha1.SeverPaced)
+	case !f.Sever.Out:
+		return ": new clients are still led to it"
 	case f.Service.Left < 0 && f.Service.Severed == nil:
 		return ": nobody asks the kernel of the server's node"
 	}

@@ -107,6 +107,11 @@ func TestTheConnectionsOfAServiceAreFollowed(t *testing.T) {
 			quietly(look{after: 1, left: 99, elsewhere: 200, outcome: v1alpha1.ReasonTimedOut, pending: 99,
 				message: "99 connections are left, and none has ended for 1m0s: nobody ends them while failover.sever.mode is not Paced."}),
 		}},
+		{"clients are still led to it", []look{
+			quietly(look{left: 100, elsewhere: 200, change: func(f *Facts) { f.Sever.Out = false }, outcome: v1alpha1.ReasonMoving, pending: 100}),
+			quietly(look{after: MinDeadline, left: 100, elsewhere: 200, outcome: v1alpha1.ReasonTimedOut, pending: 100,
+				message: "100 connections are left, and none has ended for 1m0s: new clients are still led to it."}),
+		}},
 		{"what stands still has all the time", []look{
 			quietly(look{left: 100, elsewhere: 200, outcome: v1alpha1.ReasonMoving, pending: 100}),
 			quietly(look{after: 2 * MinDeadline, left: 100, elsewhere: 200, held: true, outcome: v1alpha1.ReasonMoving, pending: 100}),

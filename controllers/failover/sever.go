@@ -31,8 +31,10 @@ type Severing struct {
 	Port   intstr.IntOrString
 	Node   string
 	PodUID types.UID
-	// Out: no Service that follows the accepting label leads to the pod, or will
-	// not in a moment.
+	// Divert is how new clients are led past the pod; empty: by its label.
+	Divert v1alpha1.DivertMode
+	// Out: no Service leads to the pod that follows the accepting label, or the pod's
+	// readiness, or will not in a moment.
 	Out bool
 }
 
@@ -67,7 +69,7 @@ func (s Step) sever(fo *v1alpha1.Failover, f Facts) Step {
 		rate = min(rate, float64(*p))
 	}
 	order := v1alpha1.SeverOrder{
-		Installation: f.Sever.Installation, Node: f.Sever.Node, PodUID: f.Sever.PodUID, Port: f.Sever.Port,
+		Installation: f.Sever.Installation, Node: f.Sever.Node, PodUID: f.Sever.PodUID, Port: f.Sever.Port, Divert: f.Sever.Divert,
 		ClientsPerSecond: int32(max(1, math.Round(rate))), FirstWave: int32(f.Directive.FirstWave),
 	}
 	if last := s.Status.Sever; last != nil && f.Now.Sub(last.RenewedAt.Time) < renewSever && !last.RenewedAt.After(f.Now) {

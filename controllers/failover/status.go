@@ -53,9 +53,13 @@ func apply(ctx context.Context, c client.Client, fo *v1alpha1.Failover, s v1alph
 			return c.Type == v1alpha1.ConditionSevering // the severer's to set
 		}))...)
 	if o := s.Sever; o != nil {
-		status.WithSever(ac.SeverOrder().
+		order := ac.SeverOrder().
 			WithInstallation(o.Installation).WithNode(o.Node).WithPodUID(o.PodUID).WithPort(o.Port).
-			WithClientsPerSecond(o.ClientsPerSecond).WithFirstWave(o.FirstWave).WithRenewedAt(o.RenewedAt))
+			WithClientsPerSecond(o.ClientsPerSecond).WithFirstWave(o.FirstWave).WithRenewedAt(o.RenewedAt)
+		if o.Divert != "" {
+			order.WithDivert(o.Divert)
+		}
+		status.WithSever(order)
 	}
 	status.DetectedAt, status.DecidedAt = s.DetectedAt, s.DecidedAt
 	status.FirstMovedAt, status.CompletedAt = s.FirstMovedAt, s.CompletedAt

@@ -1,7 +1,8 @@
-// Package gate takes servers out of service and lets them in again: the label
-// that Services select, and the directives that outlive their Failover. What it
-// wants follows from the store and the Failovers alone, so that any leader
-// continues. It moves nobody; package failover does.
+// Package gate takes servers out of service and lets them in again: the label that
+// Services select, or the condition that pods with the readiness gate are Ready by,
+// and the directives that outlive their Failover. What it wants follows from the store
+// and the Failovers alone, so that any leader continues. It moves nobody; package
+// failover does.
 package gate
 
 import (
@@ -9,7 +10,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,13 +26,15 @@ import (
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/controllers/judge"
 	"github.com/rollcall-dev/rollcall/controllers/lead"
+	"github.com/rollcall-dev/rollcall/controllers/permission"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
 	"github.com/rollcall-dev/rollcall/internal/store"
 )
 
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
 
-// Gate keeps labels and directives as they should be. Every field is needed.
+// Gate keeps labels, conditions and directives as they should be. Every exported
+// field is needed.
 type Gate struct {
 	Client client.Client
 	// Live reads past the cache.
@@ -41,13 +46,39 @@ type Gate struct {
 	Recorder events.EventRecorder
 	Logger   *slog.Logger
 	Once     *retry.Once
+
+	may permission.Right
+	// stay are the pods of each Presence that are not taken out, for want of others.
+	// Keep's alone.
+	stay map[types.NamespacedName][]string
+
+	mu sync.Mutex
+	// out are the pods whose condition the last Keep wanted to be False.
+	out map[types.UID]bool
 }
 
-// Divert turns a server's label to false, and returns at once.
-func (g *Gate) Divert(t *lead.Tenure, server string) { g.label(t, server, "false") }
+// Divert turns a server's label to false, unless new clients are led past servers in
+// another way: Keep turns conditions when it sees the directive, for that takes all
+// directives to be known. It returns at once.
+func (g *Gate) Divert(t *lead.Tenure, server string) {
+	r := g.Last()
+	if r == nil {
+		return
+	}
+	for _, pop := range r.Populations {
+		if byLabels(pop) && slices.Contains(pop.Members, server) {
+			g.label(t, server, "false")
+		}
+	}
+}
 
-// Restore turns the label of a server to true that no Presence selects any
-// more, so that Keep doesn't. It returns at once.
+// byLabels tells whether new clients are led past servers by their label.
+func byLabels(pop *judge.Population) bool {
+	return pop.Diversion.Mode == "" || pop.Diversion.Mode == v1alpha1.DivertLabel
+}
+
+// Restore has a server accept that no Presence selects any more, so that Keep
+// doesn't. It returns at once.
 func (g *Gate) Restore(t *lead.Tenure, server string) {
 	if r := g.Last(); r != nil {
 		if _, selected := r.Pod(server); selected {
@@ -59,6 +90,11 @@ func (g *Gate) Restore(t *lead.Tenure, server string) {
 		var pod corev1.Pod
 		if err := g.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &pod); err != nil {
 			return client.IgnoreNotFound(err)
+		}
+		if v1alpha1.Gated(&pod) && v1alpha1.GateOf(&pod) == corev1.ConditionFalse {
+			if err := g.set(ctx, server, pod.UID, corev1.ConditionTrue, false); err != nil {
+				return err
+			}
 		}
 		if pod.Labels[v1alpha1.AcceptingLabel] != "false" {
 			return nil
@@ -79,17 +115,18 @@ func (g *Gate) Keep(t *lead.Tenure, r *judge.Result) {
 		g.Logger.Warn("Failovers could not be read", "err", err)
 		return
 	}
-	g.labels(t, r, directives, failovers)
+	leaving := g.leaving(failovers)
+	g.labels(t, r, directives, leaving)
+	g.conditions(t, r, directives, leaving)
 	g.orphans(t, r, directives, failovers)
 	g.admit(t, r, directives)
 	g.restart(t, r)
 	g.shed(t, r, directives)
 }
 
-// labels turns the label of every server to what it should be: false while a
-// drain directive stands, or a Failover is about to write one; else true. A pod
-// that was not born with the label never gets it.
-func (g *Gate) labels(t *lead.Tenure, r *judge.Result, directives map[string]store.Directive, failovers []*v1alpha1.Failover) {
+// leaving are the servers that a Failover has a drain directive written for, or is
+// about to.
+func (g *Gate) leaving(failovers []*v1alpha1.Failover) map[string]bool {
 	leaving := map[string]bool{}
 	for _, fo := range failovers {
 		if failover.Drains(fo) && !failover.Finished(fo) {
@@ -99,11 +136,19 @@ func (g *Gate) labels(t *lead.Tenure, r *judge.Result, directives map[string]sto
 	for _, a := range g.Ledger.Opening() {
 		leaving[a.Server] = true
 	}
+	return leaving
+}
+
+// labels turns the label of every server to what it should be: false while a
+// drain directive stands and new clients are led past servers by that, else true, but
+// not yet for those that are leaving. A pod that was not born with the label never
+// gets it.
+func (g *Gate) labels(t *lead.Tenure, r *judge.Result, directives map[string]store.Directive, leaving map[string]bool) {
 	for _, pop := range r.Populations {
 		for _, pod := range pop.Pods {
 			switch {
 			case !pod.Labelled || pod.Terminating:
-			case directives[pod.Name].Drain && pod.Accepting != "false":
+			case directives[pod.Name].Drain && pod.Accepting != "false" && byLabels(pop):
 				g.label(t, pod.Name, "false")
 			case !directives[pod.Name].Drain && !leaving[pod.Name] && pod.Accepting == "false":
 				g.label(t, pod.Name, "true")

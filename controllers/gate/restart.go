@@ -16,15 +16,20 @@ import (
 )
 
 // restart evicts the servers whose processes should be ended. A disruption budget may
-// refuse that: it is tried again for as long as the plan says so.
+// refuse that: it is tried again for as long as the plan says so. One that is not taken
+// out because a Service has no other is not evicted either.
 func (g *Gate) restart(t *lead.Tenure, r *judge.Result) {
 	for _, pop := range r.Populations {
 		for _, server := range pop.Decision.Restart {
-			if pod, ok := r.Pod(server); ok && !pod.Terminating {
+			if pod, ok := r.Pod(server); ok && evictable(pop.Diversion, pod) {
 				g.evict(t, pop.Presence, pod)
 			}
 		}
 	}
+}
+
+func evictable(d judge.Diversion, pod judge.Pod) bool {
+	return !pod.Terminating && (d.Mode != v1alpha1.DivertReadinessGate || pod.Gate == corev1.ConditionFalse)
 }
 
 func (g *Gate) evict(t *lead.Tenure, presence *v1alpha1.Presence, pod judge.Pod) {

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -90,7 +91,8 @@ func manyServices(b *testing.B, presences int) *Judge {
 	j, err := New(Config{
 		Book: book, Cache: s, Ledger: failover.NewLedger(s, ours, clock), Installation: ours,
 		Leading: func() bool { return true }, Away: func(time.Time) time.Duration { return 0 }, Now: clock,
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Publish: func(*Result) {},
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Publish: func(context.Context, *Result) {},
+		GatesForbidden: func() bool { return false },
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -152,8 +152,10 @@ func TestADirectoryFindsWhatLookingThroughAllFinds(t *testing.T) {
 				t.Fatal(err)
 			}
 			port := intstr.FromString("web")
-			if got, want := diversion(got, some, port), diversion(want.Items, all.Items, port); !reflect.DeepEqual(got, want) {
-				t.Fatalf("ask %d: it says %+v, want %+v", ask, got, want)
+			for _, mode := range []v1alpha1.DivertMode{v1alpha1.DivertLabel, v1alpha1.DivertReadinessGate} {
+				if got, want := diversion(mode, got, some, port), diversion(mode, want.Items, all.Items, port); !reflect.DeepEqual(got, want) {
+					t.Fatalf("ask %d: with %s it says %+v, want %+v", ask, mode, got, want)
+				}
 			}
 		}
 	})

@@ -49,18 +49,21 @@ type Config struct {
 	StandIn *store.StandIn
 	// Leading tells whether this process leads.
 	Leading func() bool
+	// GatesForbidden tells whether this process may not write the status of pods.
+	GatesForbidden func() bool
 	// Away is how long the store has not answered.
 	Away func(now time.Time) time.Duration
 	// Now is the clock.
 	Now        func() time.Time
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// Publish gets every result, from the goroutine of Run. It must not block.
-	Publish func(*Result)
+	// Publish gets every result, from the goroutine of Run, with the context of that.
+	// It must not block.
+	Publish func(context.Context, *Result)
 }
 
 func (c Config) validate() error {
-	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.Away == nil || c.Leading == nil || c.Now == nil ||
+	if c.Book == nil || c.Cache == nil || c.Ledger == nil || c.Installation.Namespace == "" || c.GatesForbidden == nil || c.Away == nil || c.Leading == nil || c.Now == nil ||
 		c.Logger == nil || c.Registerer == nil || c.Publish == nil {
 		return errors.New("judge: every field of Config but Apart and StandIn is needed")
 	}
@@ -159,7 +162,7 @@ func (j *Judge) Run(ctx context.Context) error {
 		}
 		j.duration.Observe(j.cfg.Now().Sub(now).Seconds())
 		j.last.Store(result)
-		j.cfg.Publish(result)
+		j.cfg.Publish(ctx, result)
 		if !pause(ctx, gap-j.cfg.Now().Sub(now)) {
 			return nil
 		}

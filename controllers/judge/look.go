@@ -43,15 +43,15 @@ func (j *Judge) Look(ctx context.Context, fo *v1alpha1.Failover) (failover.Facts
 	f.State, f.Proven = pop.Judgement.Verdicts[server].State, pop.Judgement.Verdicts[server].Proven
 	f.Plan = failover.Plan{Policy: pop.plans, Brake: pop.brake(r), Fleet: pop.fleet, Active: pop.active}
 	pod, exists := r.Pod(server)
-	diverted := true
+	diverted, out := true, pod.Accepting == "false"
 	if !pop.Presence.Spec.Servers.Probe.Heartbeats() {
 		f.Service = pop.service(server, fo.Status.Severed)
-		diverted = pod.Labelled && pop.Diversion.Holds()
+		diverted, out = pop.Diversion.From(pod), pop.Diversion.Past(pod)
 	}
 	if exists && !pod.Terminating {
 		f.Sever = failover.Severing{
 			Policy: policy.Sever, Installation: j.cfg.Installation.Namespace, Port: pop.Presence.Spec.Servers.Port,
-			Node: pod.Node, PodUID: pod.UID, Out: pod.Accepting == "false" && diverted,
+			Node: pod.Node, PodUID: pod.UID, Divert: pop.Diversion.Mode, Out: out,
 		}
 	}
 	_, paused := pop.Presence.Annotations[v1alpha1.PausedAnnotation]

@@ -56,8 +56,12 @@ type Pod struct {
 	// empty: not known, or not to be reached.
 	IP, Address string
 	// Accepting is the value of AcceptingLabel; Labelled tells whether it is there.
-	Accepting           string
-	Labelled            bool
+	Accepting string
+	Labelled  bool
+	// Gate is the status of the condition AcceptingGate, empty where nobody has set
+	// it; Gated tells whether the pod carries that gate.
+	Gate                corev1.ConditionStatus
+	Gated               bool
 	Ready               bool
 	Terminating, Paused bool
 	// Revision is that of the template it was made from, and Created when, in
@@ -216,7 +220,7 @@ func (r *roster) populate(ctx context.Context, dir *directory, p *v1alpha1.Prese
 			if err != nil {
 				return pop, fmt.Errorf("listing the Services of namespace %s: %w", p.Namespace, err)
 			}
-			pop.diversion = diversion(selected, services, p.Spec.Servers.Port)
+			pop.diversion = diversion(p.Spec.Servers.Failover.Divert, selected, services, p.Spec.Servers.Port)
 		}
 	}
 	return pop, nil
@@ -240,6 +244,7 @@ func PodOf(p *corev1.Pod) Pod {
 		Terminating: p.DeletionTimestamp != nil,
 	}
 	s.Accepting, s.Labelled = p.Labels[v1alpha1.AcceptingLabel]
+	s.Gate, s.Gated = v1alpha1.GateOf(p), v1alpha1.Gated(p)
 	s.Created = p.CreationTimestamp.Unix()
 	for _, label := range []string{appsv1.ControllerRevisionHashLabelKey, appsv1.DefaultDeploymentUniqueLabelKey} {
 		if r, ok := p.Labels[label]; ok {

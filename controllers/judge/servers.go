@@ -151,10 +151,10 @@ func (j *Judge) planned(r *Result, pop *Population, p Pod, ev verdict.ServerEvid
 		Name: p.Name, Incarnation: s.Record.Incarnation,
 		Sessions: s.Record.Total(), Capacity: s.Record.Capacity,
 		Verdict: v, Exempt: ev.Starting || ev.Terminating || ev.Paused,
-		Astray:     ev.Service && (!p.Labelled || !pop.Diversion.Holds()),
+		Astray:     ev.Service && !pop.Diversion.From(p),
 		QueueDelay: queueDelay(s), Answer: answer(ev.Observations),
 	}
-	if s.Live && (!ev.Service || p.Labelled) { // without the label nobody is led there
+	if s.Live && (!ev.Service || pop.Diversion.To(p)) { // else nobody is led there
 		one.Address = s.Record.Address
 	}
 	if !s.Live || v.State.Bad() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -51,6 +52,7 @@ func (j *Judge) judge(ctx context.Context, now time.Time) (*Result, error) {
 	of := byPresence(failovers)
 	for _, p := range j.roster.populations {
 		pop := &Population{Presence: p.presence, Subject: p.subject, Refused: p.refused, Why: p.why, Pods: p.pods, Diversion: p.diversion}
+		pop.Diversion.Forbidden = pop.Diversion.Mode == v1alpha1.DivertReadinessGate && j.cfg.GatesForbidden()
 		key := client.ObjectKeyFromObject(p.presence)
 		r.Populations[key] = pop
 		switch {
@@ -183,7 +185,8 @@ func (j *Judge) hasBegun(p Pod, s evidence.Server) bool {
 	}
 	uid, _, _ := strings.Cut(s.Record.Incarnation, ".")
 	other := len(uid) == len(p.UID) && uid != string(p.UID)
-	if p.Ready || s.Known && !other {
+	// Nobody takes out a pod that has not begun, and one that is out is not Ready.
+	if p.Ready || p.Gate == corev1.ConditionFalse || s.Known && !other {
 		j.begun[p.UID] = true
 	}
 	return j.begun[p.UID]

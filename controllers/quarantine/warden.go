@@ -26,6 +26,7 @@ import (
 	"github.com/rollcall-dev/rollcall/controllers/failover"
 	"github.com/rollcall-dev/rollcall/controllers/judge"
 	"github.com/rollcall-dev/rollcall/controllers/lead"
+	"github.com/rollcall-dev/rollcall/controllers/permission"
 	"github.com/rollcall-dev/rollcall/controllers/retry"
 	"github.com/rollcall-dev/rollcall/internal/quarantine"
 	"github.com/rollcall-dev/rollcall/internal/verdict"
@@ -45,7 +46,7 @@ type Warden struct {
 	// Touch has everything looked at again soon. It must not block.
 	Touch func()
 
-	may permission
+	may permission.Right
 
 	mu sync.Mutex
 	// decided is the newest decision: what it no longer says is not tried again.
@@ -142,7 +143,7 @@ func (w *Warden) do(t *lead.Tenure, what deed, node string, p *v1alpha1.Presence
 			return nil
 		}
 		if err != nil {
-			w.may.doubt()
+			w.may.Doubt()
 			return err
 		}
 		w.Logger.Info("Taint changed", "node", node, "deed", string(what), "state", string(v.State), "evidence", v.Message)
@@ -209,7 +210,7 @@ func (w *Warden) blocked(presence types.NamespacedName) string {
 	if !w.wants[presence] {
 		return ""
 	}
-	if w.may.refused() {
+	if w.may.Refused() {
 		return "dead nodes are not tainted, for the controller may not patch nodes: set controller.taintNodes=true in the chart."
 	}
 	if len(w.decided.Held) > 0 {

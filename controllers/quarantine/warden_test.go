@@ -217,7 +217,7 @@ func TestWhatIsNotDoneIsToldToThoseWhoWantIt(t *testing.T) {
 		} {
 			w.set(false, c.refused)
 			for range 3 { // it is asked seldom
-				w.keep(c.state, askAgain, c.modes...)
+				w.keep(c.state, time.Minute, c.modes...)
 			}
 			if told(taint) != c.want {
 				t.Errorf("%s: told: %v", c.what, !c.want)

@@ -41,6 +41,9 @@ type State struct {
 	ReplicaSets  []appsv1.ReplicaSet
 	StatefulSets []appsv1.StatefulSet
 	DaemonSets   []appsv1.DaemonSet
+	// Presences are those of the namespace, the oldest first: they say how clients are
+	// led past servers.
+	Presences []v1alpha1.Presence
 }
 
 // Options are what a person has asked for.
@@ -140,6 +143,9 @@ func (p *planner) following() bool { return p.Service.Spec.Selector[key] == on }
 func (p *planner) adopt() error {
 	if len(p.live) == 0 {
 		return fmt.Errorf("service/%s selects no live pod, so that there is nothing to begin with: start its pods, and run this again", p.Service.Name)
+	}
+	if gated, err := p.gated(); gated || err != nil {
+		return err
 	}
 	if err := p.reachable(); err != nil {
 		return err

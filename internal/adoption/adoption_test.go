@@ -9,6 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the plans into testdata")
@@ -77,6 +80,13 @@ func TestPlansReadWell(t *testing.T) {
 			s.Services = append(s.Services, service("web-internal", map[string]string{"app": "web", key: on}))
 		}},
 		{"no-pods-undone", Options{Undo: true}, adopted(shop()), func(s *State) { s.Pods = nil }},
+		{"a-presence-that-leads-nobody-past", Options{}, diverting(gateway("OnDelete"), v1alpha1.DivertNone, 0), nil},
+		{"a-presence-that-goes-by-labels", Options{}, diverting(gateway("OnDelete"), v1alpha1.DivertLabel, 0), nil},
+		{"pods-with-the-readiness-gate", Options{}, diverting(shop(), v1alpha1.DivertReadinessGate, 2), nil},
+		{"pods-with-the-readiness-gate-undone", Options{Undo: true}, diverting(adopted(gateway("OnDelete")), v1alpha1.DivertReadinessGate, 1), nil},
+		{"a-presence-that-is-not-honoured", Options{}, diverting(gateway("OnDelete"), v1alpha1.DivertReadinessGate, 0), func(s *State) {
+			s.Presences[0].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse}}
+		}},
 		{"a-straggler", Options{}, adopted(shop()), func(s *State) { delete(s.Pods[1].Labels, key) }},
 		{"pods-that-have-ended-are-none", Options{}, adopted(shop()), func(s *State) {
 			delete(s.Pods[1].Labels, key)
@@ -160,6 +170,13 @@ func TestWhatCantBeDoneIsOneSentence(t *testing.T) {
 			s.StatefulSets[0].Status.UpdateRevision = "db-2"
 		}, "kubectl rollout status statefulset/db"},
 		{"a DaemonSet that would be restarted", Options{}, gateway("RollingUpdate"), nil, "allow that with --restart"},
+		{"pods that lack the readiness gate", Options{Restart: true}, diverting(shop(), v1alpha1.DivertReadinessGate, 1), nil,
+			"pod/web-1-b lacks the readiness gate, which only a rollout gives: put conditionType: rollcall.dev/accepting into spec.readinessGates of the pod template of Deployment web"},
+		{"a Service that leads to pods that are not Ready", Options{}, diverting(shop(), v1alpha1.DivertReadinessGate, 2), func(s *State) {
+			s.Service.Spec.PublishNotReadyAddresses = true
+		}, "take publishNotReadyAddresses off it"},
+		{"a pod alone that lacks the readiness gate", Options{}, diverting(shop(), v1alpha1.DivertReadinessGate, 0), func(s *State) { s.Pods[0].OwnerReferences = nil }, "of whatever makes it"},
+		{"pods of a StatefulSet that lack the readiness gate", Options{}, diverting(database("OnDelete"), v1alpha1.DivertReadinessGate, 0), nil, "of StatefulSet db"},
 		{"a pod that something else makes", Options{}, shop(), func(s *State) { s.Pods[0].OwnerReferences = by("Job", "batch") }, "made by Job batch"},
 		{"a ReplicaSet that something else makes", Options{}, shop(), func(s *State) {
 			s.ReplicaSets[1].OwnerReferences = by("Rollout", "web-rollout")

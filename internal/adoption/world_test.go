@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
 func meta(name string) metav1.ObjectMeta {
@@ -95,6 +97,19 @@ func gateway(strategy appsv1.DaemonSetUpdateStrategyType) State {
 		Service: s, Services: []corev1.Service{s}, DaemonSets: []appsv1.DaemonSet{set},
 		Pods: []corev1.Pod{pod("gw-x", app(), by("DaemonSet", "gw"))},
 	}
+}
+
+// diverting is the Presence of a State's pods, with so many of them gated.
+func diverting(s State, mode v1alpha1.DivertMode, gated int) State {
+	s.Presences = []v1alpha1.Presence{{ObjectMeta: meta("web"), Spec: v1alpha1.PresenceSpec{Servers: &v1alpha1.ServersSpec{
+		Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": s.Pods[0].Labels["app"]}},
+		Probe:    v1alpha1.ProbeSpec{HTTP: &v1alpha1.HTTPProbe{}},
+		Failover: v1alpha1.FailoverPolicy{Divert: mode},
+	}}}}
+	for i := range gated {
+		s.Pods[i].Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: v1alpha1.AcceptingGate}}
+	}
+	return s
 }
 
 // adopted is a State in which everything carries the label.

@@ -142,6 +142,25 @@ func TestOnlyWhereItIsAskedForMayPodsBeEvicted(t *testing.T) {
 	}
 }
 
+// Nor write the status of pods, which says whether they are Ready.
+func TestOnlyWhereItIsAskedForMayTheStatusOfPodsBeWritten(t *testing.T) {
+	for set, want := range map[string]bool{"false": false, "true": true} {
+		r := render(t, "--set", "controller.readinessGates="+set)
+		for _, o := range r {
+			rules, _, _ := unstructured.NestedSlice(o.Object, "rules")
+			for _, rule := range rules {
+				resources, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "resources")
+				if slices.Contains(resources, "pods/status") && (!want || o.GetName() != "rollcall-gatekeeper."+namespace) {
+					t.Errorf("with controller.readinessGates=%s %s may write the status of pods", set, o.GetName())
+				}
+			}
+		}
+		if r.has("ClusterRoleBinding", "rollcall-gatekeeper."+namespace) != want || r.has("ClusterRole", "rollcall-gatekeeper."+namespace) != want {
+			t.Errorf("with controller.readinessGates=%s the right is given: %v", set, !want)
+		}
+	}
+}
+
 func TestAgentsMayGossipOnTheNodesNetwork(t *testing.T) {
 	r := render(t, "--set", "agent.gossip.hostNetwork=true,agent.gossip.port=7000")
 	pod := podTemplate(t, r.find(t, "DaemonSet", "rollcall-agent")).Spec

@@ -58,6 +58,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: signedBeats
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.SignedBeats
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.DivertMode
+  scalar: string
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.Evacuation
   map:
     fields:
@@ -109,6 +111,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 500
+    - name: divert
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.DivertMode
+      default: Label
     - name: maxServers
       type:
         namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
@@ -543,6 +549,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: clientsPerSecond
       type:
         scalar: numeric
+    - name: divert
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.DivertMode
     - name: firstWave
       type:
         scalar: numeric

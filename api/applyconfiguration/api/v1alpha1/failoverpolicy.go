@@ -22,6 +22,9 @@ type FailoverPolicyApplyConfiguration struct {
 	// MinHealthy is the share of servers that must be healthy for anything to
 	// be moved at all.
 	MinHealthy *intstr.IntOrString `json:"minHealthy,omitempty"`
+	// Divert says how new clients are led past a server that is taken out; other than
+	// Label for servers that are not heartbeat servers.
+	Divert *apiv1alpha1.DivertMode `json:"divert,omitempty"`
 	// Sever says what is done about the connections of a server that does not
 	// move its clients itself.
 	Sever *SeverPolicyApplyConfiguration `json:"sever,omitempty"`
@@ -65,6 +68,14 @@ func (b *FailoverPolicyApplyConfiguration) WithClientsPerSecond(value int32) *Fa
 // If called multiple times, the MinHealthy field is set to the value of the last call.
 func (b *FailoverPolicyApplyConfiguration) WithMinHealthy(value intstr.IntOrString) *FailoverPolicyApplyConfiguration {
 	b.MinHealthy = &value
+	return b
+}
+
+// WithDivert sets the Divert field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Divert field is set to the value of the last call.
+func (b *FailoverPolicyApplyConfiguration) WithDivert(value apiv1alpha1.DivertMode) *FailoverPolicyApplyConfiguration {
+	b.Divert = &value
 	return b
 }
 

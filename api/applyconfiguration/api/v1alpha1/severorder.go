@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/rollcall-dev/rollcall/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	types "k8s.io/apimachinery/pkg/types"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
@@ -23,6 +24,9 @@ type SeverOrderApplyConfiguration struct {
 	PodUID *types.UID `json:"podUID,omitempty"`
 	// Port that clients connect to, as the Presence names it.
 	Port *intstr.IntOrString `json:"port,omitempty"`
+	// Divert is how new clients are led past the pod, of which the severer makes sure;
+	// absent: Label.
+	Divert *apiv1alpha1.DivertMode `json:"divert,omitempty"`
 	// ClientsPerSecond is the pace, after a first wave of FirstWave at once.
 	ClientsPerSecond *int32 `json:"clientsPerSecond,omitempty"`
 	// FirstWave is how many may be ended at once, to begin with.
@@ -66,6 +70,14 @@ func (b *SeverOrderApplyConfiguration) WithPodUID(value types.UID) *SeverOrderAp
 // If called multiple times, the Port field is set to the value of the last call.
 func (b *SeverOrderApplyConfiguration) WithPort(value intstr.IntOrString) *SeverOrderApplyConfiguration {
 	b.Port = &value
+	return b
+}
+
+// WithDivert sets the Divert field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Divert field is set to the value of the last call.
+func (b *SeverOrderApplyConfiguration) WithDivert(value apiv1alpha1.DivertMode) *SeverOrderApplyConfiguration {
+	b.Divert = &value
 	return b
 }
 
