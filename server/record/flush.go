@@ -34,6 +34,7 @@ func (r *Recorder) write(ctx context.Context) error {
 		for ctx.Err() == nil {
 			sent, err := r.flush(ctx)
 			if err != nil {
+				r.troubled(time.Now())
 				r.cfg.Logger.Warn("Sessions could not be written, will try again", "error", err, "waiting", r.Waiting())
 				pause(ctx, backoff/2+rand.N(backoff))
 				backoff = min(backoff*2, time.Second)

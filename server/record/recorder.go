@@ -90,7 +90,8 @@ type Recorder struct {
 	// watch has not caught up since.
 	gaps uint32
 	held bool
-	// away: the store is away; back is when it last came back, as far as seen.
+	// away: the store is away; back is when it last came back, or last failed to take a
+	// batch, as far as seen.
 	away      bool
 	back      time.Time
 	watched   int64  // the revision that the watch has reached

@@ -153,6 +153,14 @@ func (r *Recorder) noteAway(now time.Time) {
 	}
 }
 
+// troubled notes that a batch has failed: what other servers hold may not be written
+// either, whatever else the store answers.
+func (r *Recorder) troubled(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.back = now
+}
+
 // tooSoon tells whether an offline record must wait because the store is away,
 // or was until a moment ago: a client that has gone elsewhere meanwhile must
 // have had the time to beat there, and the server there the time to say so.
