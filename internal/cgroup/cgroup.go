@@ -52,7 +52,7 @@ type group struct {
 // file is one that is open, and what is read of it.
 type file struct {
 	fs.File
-	seek func(offset int64, whence int) (int64, error)
+	at   io.ReaderAt // the same
 	read func(*Counters, []byte)
 }
 
@@ -90,17 +90,17 @@ func open(fsys fs.FS, name string, read func(*Counters, []byte)) (file, error) {
 	if err != nil {
 		return file{}, err
 	}
-	s, ok := f.(io.Seeker)
+	at, ok := f.(io.ReaderAt)
 	if !ok {
 		_ = f.Close() // it was only read
 		return file{}, fmt.Errorf("%s can't be read again", name)
 	}
 	var some [1]byte
-	if _, err := f.Read(some[:]); err != nil {
+	if _, err := at.ReadAt(some[:], 0); err != nil {
 		_ = f.Close() // it was only read
 		return file{}, fmt.Errorf("read %s: %w", name, err)
 	}
-	return file{File: f, seek: s.Seek, read: read}, nil
+	return file{File: f, at: at, read: read}, nil
 }
 
 // Look reads what the cgroups say now, and returns what the pod waits for, judged over
@@ -128,11 +128,8 @@ func (p *Pod) read(g *group) (Counters, error) {
 	p.counters = Counters{}
 	for i := range g.files {
 		f := &g.files[i]
-		if _, err := f.seek(0, io.SeekStart); err != nil {
-			return Counters{}, fmt.Errorf("read the cgroup %s again: %w", g.dir, err)
-		}
-		// The kernel gives all of such a file in one read.
-		n, err := f.Read(p.buffer[:])
+		// The kernel gives all of such a file, as it is now, in one read of its beginning.
+		n, err := f.at.ReadAt(p.buffer[:], 0)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return Counters{}, fmt.Errorf("read the cgroup %s: %w", g.dir, err)
 		}
