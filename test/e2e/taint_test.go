@@ -15,7 +15,8 @@ import (
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
 )
 
-// lodgers are ordinary pods that tolerate what Kubernetes has every pod tolerate.
+// lodgers are ordinary pods that tolerate what Kubernetes has every pod tolerate. They run
+// what every node has an image of: a client that finds no server.
 const lodgers, lodgersCount = "lodgers", 4
 
 var lodging = template.Must(template.New("lodgers").Parse(`
@@ -37,7 +38,7 @@ spec:
         - name: lodger
           image: {{.Image}}
           imagePullPolicy: IfNotPresent
-          command: [/bin/sh, -c, "trap exit TERM; while :; do sleep 1; done"]
+          args: [crowd, --count=1, --presence=im/apps, "--servers=localhost:1"]
 `))
 
 // tainted powers off a node that is tainted when it is dead, and looks at how long its
@@ -108,7 +109,7 @@ func (w *world) onDead(ctx context.Context, mode v1alpha1.OnDeadMode) error {
 func (s *scene) lodge(t *testing.T, node string) {
 	t.Helper()
 	var b bytes.Buffer
-	s.must(lodging.Execute(&b, map[string]any{"Name": lodgers, "Namespace": peopleNamespace, "Count": lodgersCount, "Node": node, "Image": *mosquitto}))
+	s.must(lodging.Execute(&b, map[string]any{"Name": lodgers, "Namespace": peopleNamespace, "Count": lodgersCount, "Node": node, "Image": s.image(t)}))
 	s.must(s.apply(t.Context(), b.String()))
 	t.Cleanup(func() {
 		ctx, cancel := lasting(t)
