@@ -18,6 +18,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rollcall-dev/rollcall/agent/gossip"
 	"github.com/rollcall-dev/rollcall/agent/probe"
@@ -117,6 +120,8 @@ type Config struct {
 	// renewed certificates are used; nil: plain TCP.
 	TLS    func() *tls.Config
 	Gossip GossipConfig
+	// Secret reads a Secret that a Presence has headers of probes from; nil: none can be.
+	Secret GetSecret
 	// KubeletPort is tried on a silent node, to tell a dead machine from a dead
 	// agent; 0: DefaultKubeletPort.
 	KubeletPort int
@@ -143,6 +148,11 @@ func (c *Config) validate() error {
 	if c.Boot == 0 {
 		c.Boot = time.Now().UnixNano()
 	}
+	if c.Secret == nil {
+		c.Secret = func(_ context.Context, name types.NamespacedName) (map[string][]byte, error) {
+			return nil, apierrors.NewForbidden(corev1.Resource("secrets"), name.Name, errors.New("this agent reads no Secrets"))
+		}
+	}
 	if c.Token == nil {
 		c.Token = func(context.Context) (string, error) { return "", nil }
 	}
@@ -162,6 +172,7 @@ type Agent struct {
 	phase   time.Duration
 	places  atomic.Pointer[[]report.Place]
 	probers *probe.Group // of follow
+	secrets *secrets
 }
 
 // New checks cfg; nothing is bound or connected before Run.
@@ -175,6 +186,9 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	if a.secrets, err = newSecrets(cfg.Secret, cfg.Registerer, cfg.Logger); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	a.probers = probe.NewGroup(probe.GroupConfig{
 		Prober: probe.Config{
 			ClientID: func(n int) string { return probeID(cfg.Node, n) },
@@ -183,7 +197,7 @@ func New(cfg Config) (*Agent, error) {
 		},
 		Observe: func(t probe.Target, o wire.Observation) { a.board.Observe(t.Server, t.Limits.AnswerTime, o) },
 		Forget:  a.board.Forget,
-		Way:     way,
+		Way:     func(t probe.Target) (probe.Way, error) { return way(t, a.secrets) },
 		Phase:   func(server string, every time.Duration) time.Duration { return phaseOf(cfg.Node, server, every) },
 	})
 	err = cfg.Registerer.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -228,6 +242,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.reporter.Run(ctx) })
 	group.Go(func() error { return a.watchHealth(ctx) })
 	group.Go(func() error { return a.follow(ctx) })
+	group.Go(func() error { return a.secrets.run(ctx) })
 	return group.Wait()
 }
 

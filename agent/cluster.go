@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -48,6 +49,7 @@ type KubeCluster struct {
 	mapper meta.RESTMapper
 	scheme *runtime.Scheme
 	log    *slog.Logger
+	api    client.Client // asked for Secrets, which are not watched: the right to get one is enough
 
 	base  cache.Cache
 	dirty chan struct{} // cap 1
@@ -94,9 +96,13 @@ func NewCluster(config *rest.Config, ours v1alpha1.Installation, log *slog.Logge
 		mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"+list), meta.RESTScopeNamespace)
 		mapper.Add(v1alpha1.GroupVersion.WithKind("Presence"+list), meta.RESTScopeNamespace)
 	}
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	k.mapper = mapper
 	var err error
 	if k.http, err = rest.HTTPClientFor(config); err != nil {
+		return nil, fmt.Errorf("client of the Kubernetes API: %w", err)
+	}
+	if k.api, err = client.New(config, client.Options{HTTPClient: k.http, Scheme: k.scheme, Mapper: k.mapper}); err != nil {
 		return nil, fmt.Errorf("client of the Kubernetes API: %w", err)
 	}
 	k.base, err = k.cache(map[client.Object]cache.ByObject{
@@ -133,6 +139,15 @@ func (k *KubeCluster) Servers() []Target { return k.now.Load().servers }
 
 // Changed implements Cluster.
 func (k *KubeCluster) Changed() <-chan struct{} { return k.changed }
+
+// Secret is a GetSecret.
+func (k *KubeCluster) Secret(ctx context.Context, name types.NamespacedName) (map[string][]byte, error) {
+	var s corev1.Secret
+	if err := k.api.Get(ctx, name, &s); err != nil {
+		return nil, err //nolint:wrapcheck // who asked says what for, and looks at the kind of error
+	}
+	return s.Data, nil
+}
 
 // Run watches until ctx ends. While the API is away it goes on trying, and what
 // was known last stands.

@@ -7,10 +7,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -24,13 +28,13 @@ const patience = 30 * time.Second
 func TestKubeCluster(t *testing.T) {
 	cp := controlplane.ForTest(t)
 	namespace := cp.Namespace(t, "agent")
-	types := runtime.NewScheme()
+	all := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(types); err != nil {
+		if err := add(all); err != nil {
 			t.Fatal(err)
 		}
 	}
-	api, err := client.New(cp.AdminConfig(), client.Options{Scheme: types})
+	api, err := client.New(cp.AdminConfig(), client.Options{Scheme: all})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,4 +134,57 @@ func TestKubeCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("no servers", func() bool { return len(k.Servers()) == 0 })
+}
+
+// TestSecretsAreReadByRightAlone asks a real API server as an agent that was given
+// the right to get one Secret.
+func TestSecretsAreReadByRightAlone(t *testing.T) {
+	cp := controlplane.ForTest(t)
+	namespace := cp.Namespace(t, "secrets")
+	api, err := client.New(cp.AdminConfig(), client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
+	for _, o := range []client.Object{
+		&corev1.Secret{ObjectMeta: named("mine"), Data: map[string][]byte{"Authorization": []byte("Bearer one")}},
+		&corev1.Secret{ObjectMeta: named("other")},
+		&rbacv1.Role{ObjectMeta: named("probe"), Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"mine", "gone"}, Verbs: []string{"get"}},
+		}},
+		&rbacv1.RoleBinding{
+			ObjectMeta: named("probe"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "probe"},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: namespace + "-agent"}},
+		},
+	} {
+		if err := api.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := rest.CopyConfig(cp.AdminConfig())
+	config.Impersonate = rest.ImpersonationConfig{UserName: namespace + "-agent"}
+	k, err := NewCluster(config, v1alpha1.Installation{Namespace: namespace}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(name string) (map[string][]byte, error) {
+		return k.Secret(t.Context(), types.NamespacedName{Namespace: namespace, Name: name})
+	}
+	// The API server learns of a Role after a moment.
+	var data map[string][]byte
+	for ctx, cancel := context.WithTimeout(t.Context(), patience); ; {
+		if data, err = get("mine"); err == nil || !apierrors.IsForbidden(err) || ctx.Err() != nil {
+			cancel()
+			break
+		}
+	}
+	if err != nil || string(data["Authorization"]) != "Bearer one" {
+		t.Errorf("the one that may be read holds %q, %v", data, err)
+	}
+	if _, err := get("gone"); !apierrors.IsNotFound(err) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if _, err := get("other"); !apierrors.IsForbidden(err) {
+		t.Errorf("one that nobody gave a right to: %v", err)
+	}
 }

@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/http"
+	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rollcall-dev/rollcall/agent/probe"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -27,15 +30,15 @@ func question(spec v1alpha1.ProbeSpec) string {
 	return string(b)
 }
 
-// way makes of a question what asks it.
-func way(t probe.Target) (probe.Way, error) {
+// way makes of a question what asks it; secrets are those that questions name.
+func way(t probe.Target, secrets *secrets) (probe.Way, error) {
 	var spec v1alpha1.ProbeSpec
 	if err := json.Unmarshal([]byte(t.Question), &spec); err != nil {
 		return nil, fmt.Errorf("servers.probe: %w", err)
 	}
 	switch {
 	case spec.HTTP != nil:
-		return httpWay(spec.HTTP, t.Address)
+		return httpWay(spec.HTTP, t, secrets)
 	case spec.GRPC != nil:
 		config, err := tlsOf(spec.GRPC.TLS)
 		return &probe.GRPC{Address: t.Address, Service: spec.GRPC.Service, TLS: config}, err
@@ -45,7 +48,7 @@ func way(t probe.Target) (probe.Way, error) {
 	return nil, errors.New("servers.probe: no kind of probe that this agent knows is set")
 }
 
-func httpWay(spec *v1alpha1.HTTPProbe, address string) (probe.Way, error) {
+func httpWay(spec *v1alpha1.HTTPProbe, t probe.Target, secrets *secrets) (probe.Way, error) {
 	config, err := tlsOf(spec.TLS)
 	if err != nil {
 		return nil, err
@@ -58,12 +61,19 @@ func httpWay(spec *v1alpha1.HTTPProbe, address string) (probe.Way, error) {
 	if err != nil {
 		return nil, fmt.Errorf("servers.probe.http.codes: %w", err)
 	}
-	w := &probe.HTTP{Address: address, Host: spec.Host, Path: spec.Path, Headers: http.Header{}, Codes: codes, TLS: config}
+	w := &probe.HTTP{Address: t.Address, Host: spec.Host, Path: spec.Path, Headers: http.Header{}, Codes: codes, TLS: config}
 	if w.Path == "" {
 		w.Path = "/"
 	}
 	for _, h := range spec.Headers {
 		w.Headers.Set(h.Name, h.Value)
+	}
+	if from := spec.HeadersFrom; from != nil {
+		if config == nil || config.InsecureSkipVerify {
+			return nil, errors.New("servers.probe.http.headersFrom needs tls.serverName: without it no certificate is verified, and anybody may read the Secret")
+		}
+		namespace, _, _ := strings.Cut(t.Server, "/")
+		w.Credentials = secrets.of(types.NamespacedName{Namespace: namespace, Name: from.SecretRef.Name})
 	}
 	return w, nil
 }
@@ -93,8 +103,7 @@ func tlsOf(spec *v1alpha1.ProbeTLS) (*tls.Config, error) {
 	case spec.ServerName == "" && spec.CABundle != "":
 		return nil, errors.New("servers.probe tls.caBundle needs tls.serverName: without it no certificate is verified")
 	case spec.ServerName == "":
-		// What is learnt is only how soon it answers; but whoever stands in between
-		// reads the headers of an HTTP probe: one that carries a secret needs the name.
+		// What is learnt is only how soon it answers, and nothing secret is sent: see httpWay.
 		return &tls.Config{InsecureSkipVerify: true}, nil //nolint:gosec // as its owner has asked for, and as kubelet's probes do
 	}
 	config := &tls.Config{ServerName: spec.ServerName, MinVersion: tls.VersionTLS12}

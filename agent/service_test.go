@@ -14,7 +14,7 @@ func ask(t *testing.T, spec v1alpha1.ProbeSpec) (probe.Way, error) {
 	if q == "" {
 		t.Fatalf("%+v is a question to a heartbeat server", spec)
 	}
-	return way(probe.Target{Server: "im/web-0", Address: "10.0.0.1:8080", Question: q})
+	return way(probe.Target{Server: "im/web-0", Address: "10.0.0.1:8080", Question: q}, &secrets{})
 }
 
 func TestHeartbeatServersAreAskedAsSuch(t *testing.T) {
@@ -74,7 +74,7 @@ func TestWaysThatCannotBe(t *testing.T) {
 			t.Errorf("%+v: %v, want an error that names %s", spec, err, want)
 		}
 	}
-	if _, err := way(probe.Target{Question: `{"smtp":{}}`}); err == nil || !strings.Contains(err.Error(), "no kind of probe that this agent knows") {
+	if _, err := way(probe.Target{Question: `{"smtp":{}}`}, &secrets{}); err == nil || !strings.Contains(err.Error(), "no kind of probe that this agent knows") {
 		t.Errorf("a kind that is not known: %v", err)
 	}
 }

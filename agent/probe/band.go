@@ -78,6 +78,10 @@ func (e *Evidence) Judge(l Limits, prev Judgement, now time.Time) Judgement {
 		return enter(wire.BandLossy, "unanswered for %.2fs, on a path that loses packets", s.lossy.Seconds())
 	case e.local:
 		return enter(wire.BandLossy, "no connection can be made from here")
+	case e.unasked != "":
+		enter(wire.BandUnasked, "")
+		j.Detail = e.unasked // as it is now: another Secret may be missing than was
+		return j
 	}
 
 	lateFor := now.Sub(latest(e.inTime, e.began, e.stall))

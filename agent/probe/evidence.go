@@ -113,6 +113,8 @@ type Evidence struct {
 	turned int
 	// wrong is the last answer that was not as it should be; empty: none since one was.
 	wrong string
+	// unasked is why nothing was asked on the last connection; empty: something was.
+	unasked string
 }
 
 // NewEvidence begins at now, with nothing seen.
@@ -186,6 +188,7 @@ func (e *Evidence) Answered(id int, kind Kind, packet uint16, limit time.Duratio
 	q := l.pending[i]
 	l.pending = slices.Delete(l.pending, i, i+1)
 	e.broken = 0
+	e.unasked = ""
 	e.sign(now)
 	if kind == Connect || kind == Request {
 		l.connected = true
@@ -216,6 +219,11 @@ func (e *Evidence) Wrong(id int, kind Kind, what string, now time.Time) (time.Du
 	}
 	return took, ok
 }
+
+// Unasked records that a connection was made and nothing asked on it, or nothing
+// that the server could answer, for want of something that is not the server's
+// doing. It accuses nobody.
+func (e *Evidence) Unasked(why string) { e.unasked = why }
 
 // TurnedAway records an attempt at another connection that failed while the
 // kernel there goes on with one that exists: the path is good, and newcomers are

@@ -39,7 +39,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		m.sessions.WithLabelValues(outcome(r))
 	}
 	m.sessions.WithLabelValues("notAdmitted")
-	for _, b := range []wire.Band{wire.BandOK, wire.BandSlow, wire.BandHung, wire.BandLossy, wire.BandRefused, wire.BandUnreachable} {
+	for _, b := range []wire.Band{wire.BandOK, wire.BandSlow, wire.BandHung, wire.BandLossy, wire.BandRefused, wire.BandUnreachable, wire.BandUnasked} {
 		m.bands.WithLabelValues(string(b))
 	}
 	for _, c := range []prometheus.Collector{m.asked, m.answers, m.sessions, m.bands} {

@@ -328,6 +328,7 @@ func (p *ServiceProber) goesOn(now time.Time) bool {
 func (p *ServiceProber) answered(l *line, e *serviceEvent, now time.Time) {
 	l.busy = false
 	wrong, isWrong := errors.AsType[*WrongAnswer](e.err)
+	unaskable, isUnaskable := errors.AsType[*Unaskable](e.err)
 	switch {
 	case e.err == nil, errors.Is(e.err, errLast):
 		if took, ok := p.evidence.Answered(l.id, Request, 0, p.cfg.Limits.AnswerTime, e.at); ok {
@@ -335,6 +336,9 @@ func (p *ServiceProber) answered(l *line, e *serviceEvent, now time.Time) {
 		}
 	case isWrong:
 		p.evidence.Wrong(l.id, Request, wrong.Error(), e.at)
+	case isUnaskable:
+		p.evidence.Unasked(unaskable.Why)
+	case errors.Is(e.err, errNotYet):
 	case ended(e.err):
 		p.cfg.Logger.Debug("Server ended a probe's connection", "server", p.cfg.Server, "error", e.err)
 		p.drop(l, true, now)

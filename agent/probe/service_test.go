@@ -172,6 +172,69 @@ func TestAServiceThatAnswersWithAnotherCodeIsSlow(t *testing.T) {
 	w.band(wire.BandOK)
 }
 
+// drawer is where credentials are kept; the zero value is still being read.
+type drawer struct {
+	headers atomic.Pointer[http.Header]
+	none    atomic.Pointer[Unaskable]
+	refused atomic.Int32
+}
+
+func (d *drawer) Headers() (http.Header, *Unaskable) {
+	if h := d.headers.Load(); h != nil {
+		return *h, nil
+	}
+	return nil, d.none.Load()
+}
+
+func (d *drawer) Refused(code int) *Unaskable {
+	d.refused.Add(1)
+	return &Unaskable{fmt.Sprintf("it answers %d to that", code)}
+}
+
+func TestAServiceIsNotAccusedForWantOfCredentials(t *testing.T) {
+	s := newWeb(t, (*httptest.Server).Start)
+	way, d := s.way(t), &drawer{}
+	way.Credentials = d
+	d.none.Store(&Unaskable{"there is none"})
+	w := startService(t, s.address(), way, 3)
+	if o := w.band(wire.BandUnasked); o.Detail != "there is none" || o.Answered {
+		t.Errorf("without them: %+v", o)
+	}
+	if n := s.requests.Load(); n != 0 {
+		t.Errorf("%d requests came without them", n)
+	}
+
+	d.headers.Store(&http.Header{"X-Use": {"secret"}})
+	w.band(wire.BandOK)
+	s.mu.Lock()
+	if s.lastUse != "secret" {
+		t.Errorf("X-Use is %q, want that of the credentials", s.lastUse)
+	}
+	s.mu.Unlock()
+
+	s.code.Store(http.StatusForbidden)
+	if o := w.band(wire.BandUnasked); o.Detail != "it answers 403 to that" || !o.Answered || d.refused.Load() == 0 {
+		t.Errorf("where they are refused: %+v", o)
+	}
+	s.code.Store(http.StatusOK)
+	w.band(wire.BandOK)
+	fault := time.Now()
+	s.hang()
+	notBefore(t, w.band(wire.BandHung), fault, HungAfter)
+}
+
+// What can't be asked can still be gone.
+func TestAServiceThatIsNotAskedAndIsGoneIsRefused(t *testing.T) {
+	s := newWeb(t, (*httptest.Server).Start)
+	way, d := s.way(t), &drawer{}
+	way.Credentials = d
+	d.none.Store(&Unaskable{"there is none"})
+	w := startService(t, s.address(), way, 3)
+	w.band(wire.BandUnasked)
+	s.Listener.Close()
+	w.band(wire.BandRefused)
+}
+
 func TestAServiceThatIsGoneIsRefused(t *testing.T) {
 	s := newWeb(t, (*httptest.Server).Start)
 	w := startService(t, s.address(), s.way(t), 3)

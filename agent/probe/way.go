@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -54,6 +55,25 @@ type WrongAnswer struct{ Got, Want string }
 
 func (w *WrongAnswer) Error() string { return "it answers " + w.Got + ", expected was " + w.Want }
 
+// Unaskable is the lack of something to ask with, which is not the server's doing.
+type Unaskable struct{ Why string }
+
+func (u *Unaskable) Error() string { return u.Why }
+
+// Credentials are headers that are kept elsewhere: they may change, and may not be
+// there. Their methods don't block, and are called from any goroutine.
+type Credentials interface {
+	// Headers to send now, which are not changed by anybody, or an Unaskable; nil:
+	// they are being read, and nothing can be said yet.
+	Headers() (http.Header, *Unaskable)
+	// Refused tells that a server would not have these: they may be out of date. It
+	// returns what is said of it.
+	Refused(code int) *Unaskable
+}
+
+// errNotYet: there will be something to ask with in a moment.
+var errNotYet = errors.New("what it is asked with is being read")
+
 // overTLS speaks TLS on conn, where config says so.
 func overTLS(ctx context.Context, conn net.Conn, config *tls.Config, protocols ...string) (net.Conn, error) {
 	if config == nil {
@@ -73,8 +93,10 @@ type HTTP struct {
 	// Address is where it is connected to; Host stands in the Host header, empty: Address.
 	Address, Host, Path string
 	Headers             http.Header
-	Codes               Codes
-	TLS                 *tls.Config
+	// Credentials are sent too, in place of Headers of the same name; nil: none.
+	Credentials Credentials
+	Codes       Codes
+	TLS         *tls.Config
 }
 
 // Once is false.
@@ -96,8 +118,9 @@ func (h *HTTP) Open(ctx context.Context, conn net.Conn) (Asker, error) {
 		}
 		req.Host = h.Host
 		req.Header.Set("User-Agent", userAgent)
-		for name, values := range h.Headers {
-			req.Header[name] = values
+		maps.Copy(req.Header, h.Headers)
+		if err := h.authorize(req); err != nil {
+			return err
 		}
 		if err := req.Write(conn); err != nil {
 			return err
@@ -116,12 +139,31 @@ func (h *HTTP) Open(ctx context.Context, conn net.Conn) (Asker, error) {
 		}
 		switch {
 		case !h.Codes.hold(resp.StatusCode):
+			if refused := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden; refused && h.Credentials != nil {
+				return h.Credentials.Refused(resp.StatusCode)
+			}
 			return &WrongAnswer{strconv.Itoa(resp.StatusCode), h.Codes.String()}
 		case resp.Close, long: // what is left of a long one is in the way
 			return errLast
 		}
 		return nil
 	}, nil
+}
+
+// authorize adds the credentials.
+func (h *HTTP) authorize(req *http.Request) error {
+	if h.Credentials == nil {
+		return nil
+	}
+	secret, none := h.Credentials.Headers()
+	switch {
+	case none != nil:
+		return none
+	case secret == nil:
+		return errNotYet
+	}
+	maps.Copy(req.Header, secret)
+	return nil
 }
 
 // Codes are ranges of status codes, both ends included.

@@ -36,8 +36,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GRPCProbeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HTTPHeader"):
 		return &apiv1alpha1.HTTPHeaderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPHeadersFrom"):
+		return &apiv1alpha1.HTTPHeadersFromApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HTTPProbe"):
 		return &apiv1alpha1.HTTPProbeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPSecretRef"):
+		return &apiv1alpha1.HTTPSecretRefApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IntervalBounds"):
 		return &apiv1alpha1.IntervalBoundsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IntervalOverride"):

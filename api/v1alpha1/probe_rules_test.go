@@ -8,14 +8,16 @@ import (
 
 // The messages of the probes' rules, as their markers have them.
 const (
-	msgPath       = "probe.http.path must begin with / and hold no spaces, such as /healthz"
-	msgHost       = "probe.http.host must be a host name, with a port if need be"
-	msgHeader     = "probe.http.headers.name must be the name of a header, and none of Host (use probe.http.host), Connection, Content-Length and Transfer-Encoding"
-	msgCodes      = "probe.http.codes must be status codes or ranges of them, such as 200 or 200-399"
-	msgServerName = "tls.serverName must be the DNS name that the server's certificate is for"
-	msgCABundle   = "tls.caBundle needs tls.serverName, the DNS name that the server's certificate is for: without it no certificate is verified"
-	msgSend       = `probe.tcp.send: after a backslash comes one of r, n, t, \ and xNN (a byte in hexadecimal), such as PING\r\n`
-	msgExpect     = `probe.tcp.expect: after a backslash comes one of r, n, t, \ and xNN (a byte in hexadecimal), such as +PONG`
+	msgPath        = "probe.http.path must begin with / and hold no spaces, such as /healthz"
+	msgHost        = "probe.http.host must be a host name, with a port if need be"
+	msgHeader      = "probe.http.headers.name must be the name of a header, and none of Host (use probe.http.host), Connection, Content-Length and Transfer-Encoding"
+	msgHeadersFrom = "probe.http.headersFrom needs probe.http.tls.serverName: where no certificate is verified, whoever stands in between reads the Secret"
+	msgSecretRef   = "probe.http.headersFrom.secretRef.name must be the name of a Secret in the Presence's namespace"
+	msgCodes       = "probe.http.codes must be status codes or ranges of them, such as 200 or 200-399"
+	msgServerName  = "tls.serverName must be the DNS name that the server's certificate is for"
+	msgCABundle    = "tls.caBundle needs tls.serverName, the DNS name that the server's certificate is for: without it no certificate is verified"
+	msgSend        = `probe.tcp.send: after a backslash comes one of r, n, t, \ and xNN (a byte in hexadecimal), such as PING\r\n`
+	msgExpect      = `probe.tcp.expect: after a backslash comes one of r, n, t, \ and xNN (a byte in hexadecimal), such as +PONG`
 )
 
 var probeRules = []struct {
@@ -39,6 +41,10 @@ var probeRules = []struct {
 	{"authorities with the name that they vouch for", `http: {tls: {serverName: web.example, caBundle: PEM}}`, nil},
 	{"authorities without a name are refused", `http: {tls: {caBundle: PEM}}`, []refusal{{"spec.servers.probe.http.tls", msgCABundle}}},
 	{"authorities with an empty name are refused", `grpc: {tls: {serverName: "", caBundle: PEM}}`, []refusal{{"spec.servers.probe.grpc.tls", msgCABundle}}},
+	{"headers from a Secret, to whom the certificate is for", `http: {headersFrom: {secretRef: {name: web-probe}}, tls: {serverName: web.example}}`, nil},
+	{"headers from a Secret in the clear are refused", `http: {headersFrom: {secretRef: {name: web-probe}}}`, []refusal{{"spec.servers.probe.http", msgHeadersFrom}}},
+	{"headers from a Secret to anybody are refused", `http: {headersFrom: {secretRef: {name: web-probe}}, tls: {}}`, []refusal{{"spec.servers.probe.http", msgHeadersFrom}}},
+	{"headers from a Secret of another namespace are refused", `http: {headersFrom: {secretRef: {name: other/web-probe}}, tls: {serverName: web.example}}`, []refusal{{"spec.servers.probe.http.headersFrom.secretRef.name", msgSecretRef}}},
 	{"an unknown escape is refused", `tcp: {send: '\q', expect: a}`, []refusal{{"spec.servers.probe.tcp.send", msgSend}}},
 	{"half a byte is refused", `tcp: {send: a, expect: '\x1'}`, []refusal{{"spec.servers.probe.tcp.expect", msgExpect}}},
 }

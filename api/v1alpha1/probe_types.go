@@ -44,6 +44,8 @@ type ProbeTLS struct {
 }
 
 // HTTPProbe is a GET request. An answer counts when it has come whole (64 KiB of it at most).
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.headersFrom) || has(self.tls) && has(self.tls.serverName) && size(self.tls.serverName) > 0",message="probe.http.headersFrom needs probe.http.tls.serverName: where no certificate is verified, whoever stands in between reads the Secret"
 type HTTPProbe struct {
 	// Path and query that are asked for.
 	// +kubebuilder:default="/"
@@ -62,6 +64,9 @@ type HTTPProbe struct {
 	// +listMapKey=name
 	// +optional
 	Headers []HTTPHeader `json:"headers,omitempty"`
+	// HeadersFrom are headers that not everybody may read who reads the Presence.
+	// +optional
+	HeadersFrom *HTTPHeadersFrom `json:"headersFrom,omitempty"`
 	// Codes are the status codes, or ranges of them, of an answer as it should be.
 	// +kubebuilder:default={"200-399"}
 	// +kubebuilder:validation:MinItems=1
@@ -86,6 +91,27 @@ type HTTPHeader struct {
 	// +kubebuilder:validation:MaxLength=4096
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="probe.http.headers.value must be printable"
 	Value string `json:"value"`
+}
+
+// HTTPHeadersFrom says where headers are kept.
+type HTTPHeadersFrom struct {
+	// SecretRef is a Secret of the Presence's namespace: each of its keys is the name
+	// of a header, such as Authorization, and what it holds the header's value. The
+	// agents need the right to get it, which nothing but a Role of that namespace
+	// gives them. Until they can, and while the server answers it with 401 or 403,
+	// the server is not judged by its answers.
+	// +required
+	SecretRef HTTPSecretRef `json:"secretRef"`
+}
+
+// HTTPSecretRef names a Secret.
+type HTTPSecretRef struct {
+	// Name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="probe.http.headersFrom.secretRef.name must be the name of a Secret in the Presence's namespace"
+	// +required
+	Name string `json:"name"`
 }
 
 // GRPCProbe calls grpc.health.v1.Health/Check, which must say SERVING.

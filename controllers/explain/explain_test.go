@@ -160,12 +160,15 @@ func TestWordsThatDoNotCountSayWhy(t *testing.T) {
 		e.Observations[0].Healthy = false
 		e.Observations[1].Incarnation = "u.0"
 	}, "hung", "hung", "lossy")
-	x.Evidence.Assigned = append(slices.Clone(observers), verdict.Observer{Name: "node-7"})
+	x.Evidence.Assigned = append(slices.Clone(observers), verdict.Observer{Name: "node-7"}, verdict.Observer{Name: "node-8"})
+	x.Evidence.Observations = append(x.Evidence.Observations, verdict.Observation{
+		Observer: verdict.Observer{Name: "node-8"}, Band: "unasked", Healthy: true, Online: true, Detail: "Secret im/web does not exist",
+	})
 	var got []string
 	for _, o := range Of(x).Evidence.Observers {
 		got = append(got, o.Name+": "+o.Ignored)
 	}
-	want := []string{"node-4: its own health is poor", "node-5: it speaks of another process", "node-6: it abstains: the path loses packets", "node-7: it has said nothing"}
+	want := []string{"node-4: its own health is poor", "node-5: it speaks of another process", "node-6: it abstains: the path loses packets", "node-7: it has said nothing", "node-8: it abstains: Secret im/web does not exist"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

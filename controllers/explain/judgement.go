@@ -188,6 +188,8 @@ func ignored(o *verdict.Observation, e *verdict.ServerEvidence) string {
 		return ""
 	case wire.BandLossy:
 		return "it abstains: the path loses packets"
+	case wire.BandUnasked:
+		return "it abstains: " + o.Detail
 	}
 	return "its word is not understood"
 }

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	bands  = []string{"ok", "ok", "slow", "hung", "lossy", "refused", "unreachable", "tomorrow's"}
+	bands  = []string{"ok", "ok", "slow", "hung", "lossy", "unasked", "refused", "unreachable", "tomorrow's"}
 	states = []verdict.State{"", verdict.Alive, verdict.Suspect, verdict.Overloaded, verdict.Dead, verdict.Unknown}
 	said   = []string{"", "alive", "suspect", "dead", "dead", "agentDown", "left"}
 )

@@ -30,6 +30,8 @@ const (
 	ReasonNobodyWatches = "NobodyWatches"
 	// ReasonPathLossy: whoever counts loses packets on the path, and abstains.
 	ReasonPathLossy = "PathLossy"
+	// ReasonUnasked: whoever counts lacks something to ask it with, and abstains.
+	ReasonUnasked = "Unasked"
 	// ReasonRecovering: real answers come again, not for long enough yet.
 	ReasonRecovering = "Recovering"
 	// ReasonNotRecovered: the evidence is no longer enough for the bad state

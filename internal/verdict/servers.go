@@ -311,6 +311,9 @@ func (j *serverJudge) unproven(v *Verdict, e *ServerEvidence) {
 	case j.counted() == 0 && j.lossy > 0:
 		v.State, v.Reason = Unknown, ReasonPathLossy
 		v.Message = fmt.Sprintf("%d of %d observers lose packets on the way to it, and no other counts", j.lossy, j.assigned)
+	case j.counted() == 0 && j.unasked > 0:
+		v.State, v.Reason = Unknown, ReasonUnasked
+		v.Message = fmt.Sprintf("%d of %d observers cannot ask it: %s", j.unasked, j.assigned, j.want)
 	case j.counted() == 0:
 		v.State, v.Reason = Unknown, ReasonNobodyWatches
 		v.Message = fmt.Sprintf("None of its %d observers says anything that counts", j.assigned)

@@ -26,6 +26,8 @@ type votes struct {
 
 	ok, slow, hung, refused, unreachable []voice
 	lossy, mute                          int // mute: assigned, and says nothing that counts
+	unasked                              int
+	want                                 string // what the first of the unasked lacks, in words
 
 	queueDelay time.Duration // the greatest that the server told anyone who counts
 
@@ -67,6 +69,10 @@ func (v *votes) count(now time.Time, e *ServerEvidence) {
 			v.unreachable = append(v.unreachable, said)
 		case wire.BandLossy:
 			v.lossy++
+		case wire.BandUnasked:
+			if v.unasked++; v.unasked == 1 {
+				v.want = o.Detail
+			}
 		default: // a newer agent's band: not understood, so not counted
 			v.mute++
 		}

@@ -119,6 +119,9 @@ const (
 	BandRefused Band = "refused"
 	// BandUnreachable: nothing answers, not even the kernel.
 	BandUnreachable Band = "unreachable"
+	// BandUnasked: it is connected to and not asked, for want of something that its
+	// Presence names; Detail says of what. Says nothing of the server.
+	BandUnasked Band = "unasked"
 )
 
 // The bands of a server's own kernel, as the severer on its node reads it

@@ -249,6 +249,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: value
       type:
         scalar: string
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPHeadersFrom
+  map:
+    fields:
+    - name: secretRef
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPSecretRef
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPProbe
   map:
     fields:
@@ -268,6 +274,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: headersFrom
+      type:
+        namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPHeadersFrom
     - name: host
       type:
         scalar: string
@@ -278,6 +287,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tls
       type:
         namedType: com.github.rollcall-dev.rollcall.api.v1alpha1.ProbeTLS
+- name: com.github.rollcall-dev.rollcall.api.v1alpha1.HTTPSecretRef
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
 - name: com.github.rollcall-dev.rollcall.api.v1alpha1.IntervalBounds
   map:
     fields:

@@ -13,6 +13,8 @@ type HTTPProbeApplyConfiguration struct {
 	Host *string `json:"host,omitempty"`
 	// Headers are sent beside those that HTTP needs.
 	Headers []HTTPHeaderApplyConfiguration `json:"headers,omitempty"`
+	// HeadersFrom are headers that not everybody may read who reads the Presence.
+	HeadersFrom *HTTPHeadersFromApplyConfiguration `json:"headersFrom,omitempty"`
 	// Codes are the status codes, or ranges of them, of an answer as it should be.
 	Codes []string `json:"codes,omitempty"`
 	// TLS makes it HTTPS; absent: plain HTTP.
@@ -51,6 +53,14 @@ func (b *HTTPProbeApplyConfiguration) WithHeaders(values ...*HTTPHeaderApplyConf
 		}
 		b.Headers = append(b.Headers, *values[i])
 	}
+	return b
+}
+
+// WithHeadersFrom sets the HeadersFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HeadersFrom field is set to the value of the last call.
+func (b *HTTPProbeApplyConfiguration) WithHeadersFrom(value *HTTPHeadersFromApplyConfiguration) *HTTPProbeApplyConfiguration {
+	b.HeadersFrom = value
 	return b
 }
 
