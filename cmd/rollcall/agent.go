@@ -78,7 +78,7 @@ func agentCommand() *cobra.Command {
 				}
 				a, err := agent.New(agent.Config{
 					Node: o.node, Zone: o.zone, Cluster: cluster, Servers: o.servers, Presence: o.presence,
-					Token: token(o.tokenFile), TLS: secure, Gossip: gossip, KubeletPort: o.kubeletPort,
+					Token: token(o.tokenFile), TLS: secure, Gossip: gossip, KubeletPort: o.kubeletPort, Secret: cluster.Secret,
 					Logger: log, Registerer: metrics,
 				})
 				if err != nil {
@@ -86,6 +86,7 @@ func agentCommand() *cobra.Command {
 				}
 				group.Go(func() error { return cluster.Run(ctx) })
 				group.Go(func() error { return a.Run(ctx) })
+				group.Go(func() error { return releasePages(ctx, log) })
 				if o.gossipKeyFile != "" {
 					group.Go(func() error { return followGossipKeys(ctx, o.gossipKeyFile, gossipKeysEvery, a.SetGossipKeys, log) })
 				}

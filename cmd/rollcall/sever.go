@@ -60,6 +60,7 @@ func severCommand() *cobra.Command {
 					return err
 				}
 				group.Go(func() error { return s.Run(ctx) })
+				group.Go(func() error { return releasePages(ctx, log) })
 				web.readyWhen(s.Ready)
 				if len(o.servers) == 0 {
 					return nil
