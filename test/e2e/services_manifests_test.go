@@ -14,6 +14,8 @@ type workload struct {
 	Speech          service.Speech
 	// Accepting: it follows the label by which servers are taken out.
 	Accepting bool
+	// Gated: its pods carry the readiness gate by which servers are taken out.
+	Gated bool
 	// CPU that a pod may have, as Kubernetes writes it; empty: all that there is.
 	CPU string
 	// Probes of Kubernetes, a line of the container's YAML.
@@ -34,6 +36,9 @@ spec:
     metadata: {labels: {app: {{.Name}}{{if .Accepting}}, rollcall.dev/accepting: "true"{{end}}}}
     spec:
       terminationGracePeriodSeconds: 1
+      {{- if .Gated}}
+      readinessGates: [{conditionType: rollcall.dev/accepting}]
+      {{- end}}
       topologySpreadConstraints:
         - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: {{.Name}}}}, matchLabelKeys: [pod-template-hash]}
       containers:
@@ -73,7 +78,7 @@ spec:
     selector: {matchLabels: {app: {{.Name}}}}
     port: app
     probe: {{if eq .Speech "grpc"}}{grpc: {}}{{else}}{http: {path: /healthz}}{{end}}
-    failover: {mode: Automatic, clientsPerSecond: 100, sever: {mode: Paced}}
+    failover: {mode: Automatic, clientsPerSecond: 100, sever: {mode: Paced}{{if .Gated}}, divert: ReadinessGate{{end}}}
 `))
 
 // presenceManifest is the Presence that looks after it, with what is usual.

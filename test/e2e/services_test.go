@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestServices(t *testing.T) {
 		t.Fatal("-service must name an image that the cluster can pull, with the program of test/e2e/service/cmd as its entry point")
 	}
 	w.needFaults(t)
-	w.installWith(t, "--set", "agent.sever.enabled=true")
+	w.installWith(t, "--set", "agent.sever.enabled=true", "--set", "controller.readinessGates=true")
 	watching, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(stop)
 	w.line = follow(watching, w)
@@ -55,12 +56,14 @@ func TestServices(t *testing.T) {
 
 // lookedAfter makes every fault of one service, those first that matter most.
 func (w *world) lookedAfter(t *testing.T, r *servicesReport, speech service.Speech) {
-	s := w.serve(t, speech)
+	s := w.serve(t, speech, false)
 	for _, c := range serviceFaults {
 		s.scene(t, r, c.name, func(s *serviceScene) { s.hang(c.hang) })
 	}
 	if speech == service.HTTP {
 		s.scene(t, r, "all three overloaded by load", func(s *serviceScene) { s.flood(r) })
+		gated := w.serve(t, speech, true)
+		gated.scene(t, r, "stopped, with a readiness gate", func(s *serviceScene) { s.hang(serviceFaults[0].hang) })
 	}
 	if speech != service.WebSocket { // it is a stream like the other
 		s.scene(t, r, "stopped, and Rollcall only looks on", func(s *serviceScene) { s.lookOn(serviceFaults[0].hang) })
@@ -82,13 +85,27 @@ var serviceFaults = []struct {
 	{"answers in 5 s", mode(service.Slow)},
 	{"accepts no more", mode(service.NotAccepting)},
 	{"has 2 % of a CPU", func(t *testing.T, s *served, pod *corev1.Pod) (do, mend func()) {
-		return func() { s.quota(t, pod, 20_000) }, func() { s.quota(t, pod, 0) }
+		return func() { s.work(t, pod, starvedWork); s.quota(t, pod, 20_000) }, func() { s.quota(t, pod, 0); s.work(t, pod, 1) }
 	}},
 }
 
 func mode(m service.Mode) hang {
 	return func(t *testing.T, s *served, pod *corev1.Pod) (do, mend func()) {
 		return func() { s.behave(t, pod, m) }, func() { s.behave(t, pod, service.Well) }
+	}
+}
+
+// starvedWork is how many times the usual work the answers of a starved pod cost: 2 % of
+// a processor are about what it has to do for a hundred clients otherwise, and no want.
+const starvedWork = 8
+
+// work has the answers of a pod cost so many times the usual work.
+func (s *served) work(t *testing.T, pod *corev1.Pod, times int) {
+	t.Helper()
+	ctx, cancel := lasting(t)
+	defer cancel()
+	if err := s.tell(ctx, pod.Name, "work", strconv.Itoa(times)); err != nil {
+		t.Fatal(err)
 	}
 }
 

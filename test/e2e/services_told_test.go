@@ -123,6 +123,7 @@ func TestOnlyReadyEndpointsCount(t *testing.T) {
 
 func TestManifestsOfServices(t *testing.T) {
 	adopted := workload{Namespace: "shop-grpc", Name: "grpc", Speech: service.GRPC, Accepting: true, Probes: soonNotReady}
+	gated := workload{Namespace: "shop-web", Name: "web", Speech: service.HTTP, Gated: true}
 	plain := workload{Namespace: "shop", Name: "web", Speech: service.HTTP, CPU: "200m", Probes: probeKinds[3].yaml}
 	for _, c := range []struct {
 		name    string
@@ -131,6 +132,7 @@ func TestManifestsOfServices(t *testing.T) {
 	}{
 		{"one that follows the label", adopted, []string{`{app: grpc, rollcall.dev/accepting: "true"}`, "[serve, -speech, grpc]", "probe: {grpc: {}}", "readinessProbe: {tcpSocket"}, []string{"resources"}},
 		{"one that does not, with a limit", plain, []string{"selector: {app: web}", "resources: {limits: {cpu: 200m}}", "failureThreshold: 2", "probe: {http: {path: /healthz}}"}, []string{"accepting"}},
+		{"one with a readiness gate", gated, []string{"      readinessGates: [{conditionType: rollcall.dev/accepting}]", "divert: ReadinessGate}", "selector: {app: web}"}, []string{"accepting:"}},
 	} {
 		text, err := c.l.manifest("image:dev")
 		if err != nil {

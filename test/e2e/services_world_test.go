@@ -51,10 +51,15 @@ func (w *world) space(t *testing.T, name string) {
 	}
 }
 
-// serve makes a service in a namespace of its own, and the Presence that looks after it.
-func (w *world) serve(t *testing.T, speech service.Speech) *served {
+// serve makes a service in a namespace of its own, and the Presence that looks after
+// it: servers are taken out by their label, or by a readiness gate.
+func (w *world) serve(t *testing.T, speech service.Speech, gated bool) *served {
 	t.Helper()
-	l := workload{Namespace: "shop-" + string(speech), Name: string(speech), Speech: speech, Accepting: true, Probes: soonNotReady}
+	name := string(speech)
+	if gated {
+		name += "-gated"
+	}
+	l := workload{Namespace: "shop-" + name, Name: name, Speech: speech, Accepting: !gated, Gated: gated, Probes: soonNotReady}
 	w.space(t, l.Namespace)
 	w.line.alsoPodsOf(l.Namespace)
 	s := w.deploy(t, l)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -107,6 +108,17 @@ func controls(w *worker) http.Handler {
 	})
 	mux.HandleFunc("PUT /mode/{mode}", func(rw http.ResponseWriter, r *http.Request) {
 		if err := w.set(Mode(r.PathValue("mode"))); err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		rw.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("PUT /work/{times}", func(rw http.ResponseWriter, r *http.Request) {
+		times, err := strconv.Atoi(r.PathValue("times"))
+		if err == nil {
+			err = w.multiply(times)
+		}
+		if err != nil {
 			http.Error(rw, err.Error(), http.StatusBadRequest)
 			return
 		}

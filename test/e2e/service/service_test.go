@@ -244,3 +244,20 @@ func TestWhatIsAmissIsSaidWithTheRemedy(t *testing.T) {
 		}
 	}
 }
+
+func TestAnswersMayCostMoreWork(t *testing.T) {
+	p := begin(t, HTTP, 1)
+	defer http.DefaultClient.CloseIdleConnections()
+	for path, want := range map[string]int{"work/8": http.StatusNoContent, "work/0": http.StatusBadRequest, "work/1001": http.StatusBadRequest, "work/much": http.StatusBadRequest} {
+		if status, text := p.put(path); status != want {
+			t.Errorf("%s was answered by %d %s, want %d", path, status, text, want)
+		}
+	}
+	w := newWorker(time.Second)
+	if w.multiplied() != 1 {
+		t.Errorf("to begin with work is multiplied by %d", w.multiplied())
+	}
+	if err := w.multiply(8); err != nil || w.multiplied() != 8 {
+		t.Errorf("it is multiplied by %d, %v", w.multiplied(), err)
+	}
+}

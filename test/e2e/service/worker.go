@@ -35,10 +35,11 @@ type worker struct {
 	mu      sync.Mutex
 	mode    Mode
 	changed chan struct{} // closed once mode is another
+	times   int           // how often the work of an answer is done
 }
 
 func newWorker(slow time.Duration) *worker {
-	return &worker{slow: slow, unit: make([]byte, 64<<10), mode: Well, changed: make(chan struct{})}
+	return &worker{slow: slow, unit: make([]byte, 64<<10), mode: Well, changed: make(chan struct{}), times: 1}
 }
 
 func (w *worker) now() (Mode, <-chan struct{}) {
@@ -61,11 +62,31 @@ func (w *worker) set(m Mode) error {
 	return nil
 }
 
+// maxTimes bounds how much more work an answer may become.
+const maxTimes = 1000
+
+// multiply has every answer cost so many times the work.
+func (w *worker) multiply(times int) error {
+	if times < 1 || times > maxTimes {
+		return fmt.Errorf("times is %d: it must be from 1 to %d", times, maxTimes)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.times = times
+	return nil
+}
+
+func (w *worker) multiplied() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.times
+}
+
 // do works, and returns when the answer may go out. It gives up with ctx.
 func (w *worker) do(ctx context.Context, units int) error {
 	late := time.NewTimer(w.slow)
 	defer late.Stop()
-	for range units {
+	for range units * w.multiplied() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
