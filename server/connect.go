@@ -297,7 +297,7 @@ func (p *peer) begin(c mqtt.Connect, m moment) *refusal {
 	}
 	if !p.probe {
 		s.recorder.Online(record.Arrival{
-			Key: p.key(), Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: p.left(c.User),
+			Key: p.key(), Number: attached.Arrival, Proof: m.proof(), Gaps: m.stamp.Gaps, Left: p.left(c.User), Witness: p.rights.Has(Report),
 			Session: store.Session{Principal: principal.Name, Since: attached.Began, Interval: p.interval.Milliseconds(), Will: will},
 		})
 		if !s.table.Holds(attached.Session, attached.Arrival) {

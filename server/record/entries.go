@@ -29,6 +29,7 @@ type entry struct {
 	bucket   store.BucketID
 	transit  *transit // nil: it came from nowhere, as far as is known
 	silent   bool     // it has ended by silence
+	witness  bool     // it is an agent
 	queued   bool
 }
 

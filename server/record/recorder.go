@@ -90,10 +90,11 @@ type Recorder struct {
 	// watch has not caught up since.
 	gaps uint32
 	held bool
-	// away: the store is away; back is when it last came back, or last failed to take a
-	// batch, as far as seen.
+	// away: the store is away; back is when it last came back, and failed when it last
+	// did not take a batch, as far as seen.
 	away      bool
 	back      time.Time
+	failed    time.Time
 	watched   int64  // the revision that the watch has reached
 	history   uint32 // the store's, that watched and all that is known is of
 	started   chan struct{}
@@ -144,6 +145,8 @@ type Arrival struct {
 	Gaps  uint32
 	// Left is why the client left its last server, where it says so (wire.Left…).
 	Left string
+	// Witness: it is an agent. Nobody takes its silence alone for anything.
+	Witness bool
 }
 
 // Online says that a client is here.
@@ -160,7 +163,7 @@ func (r *Recorder) Online(a Arrival) {
 			a.Session.Attributes = r.session(e).Attributes // known until the session ends
 		}
 		e.connect(r.still(a.Proof, a.Gaps), !same(r.session(e), a.Session))
-		e.arrival = a.Number
+		e.arrival, e.witness = a.Number, a.Witness
 		e.set(a.Session)
 		e.comes(transit{e.from().origin, a.Left})
 		return e

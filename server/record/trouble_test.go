@@ -59,11 +59,14 @@ func TestNobodyIsOfflineSoonAfterABatchHasFailed(t *testing.T) {
 		name   string
 		failed bool
 		silent bool // the client was, for its whole lease; else it has said goodbye
+		agent  bool
 		wait   time.Duration
 	}{
-		{"none has failed", false, true, 0},
-		{"one has, and the client was silent", true, true, goneAfter + interval*3/2 + beatSlack},
-		{"one has, and the client has left", true, false, goneAfter},
+		{"none has failed", false, true, false, 0},
+		{"one has, and the client was silent", true, true, false, goneAfter + interval*3/2 + beatSlack},
+		{"one has, and the client has left", true, false, false, goneAfter},
+		{"one has, and an agent was silent", true, true, true, 0},
+		{"one has, and an agent has left", true, false, true, goneAfter},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -80,7 +83,7 @@ func TestNobodyIsOfflineSoonAfterABatchHasFailed(t *testing.T) {
 				go func() { _ = r.write(ctx) }()
 				go func() { _ = r.observe(ctx) }()
 				comes := func(client string) {
-					r.Online(Arrival{Key: key(client), Number: 1, Proof: 10, Session: store.Session{Interval: interval.Milliseconds()}})
+					r.Online(Arrival{Key: key(client), Number: 1, Proof: 10, Session: store.Session{Interval: interval.Milliseconds()}, Witness: c.agent})
 					time.Sleep(time.Second)
 				}
 				comes("goes")

@@ -158,21 +158,28 @@ func (r *Recorder) noteAway(now time.Time) {
 func (r *Recorder) troubled(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.back = now
+	r.failed = now
 }
 
 // tooSoon tells whether an offline record must wait because the store is away,
-// or was until a moment ago: a client that has gone elsewhere meanwhile must
-// have had the time to beat there, and the server there the time to say so.
+// or was until a moment ago, or has just failed to take a batch: a client that has
+// gone elsewhere meanwhile must have had the time to beat there, and the server
+// there the time to say so. For a batch that failed an agent that fell silent does
+// not wait: that is how it is known that its node is gone, which others must have
+// seen, too, and took a member of etcd with it.
 func (r *Recorder) tooSoon(e *entry, now time.Time) bool {
-	if r.away || r.back.IsZero() {
+	since := r.back
+	if r.failed.After(since) && !(e.witness && e.silent) {
+		since = r.failed
+	}
+	if r.away || since.IsZero() {
 		return r.away
 	}
 	wait := goneAfter
 	if e.silent {
 		wait += time.Duration(e.interval)*time.Millisecond*3/2 + beatSlack
 	}
-	return now.Before(r.back.Add(wait))
+	return now.Before(since.Add(wait))
 }
 
 // noteGaps makes all that is not written unproven, where there was a gap; r.mu
