@@ -169,7 +169,7 @@ func (r *Recorder) troubled(now time.Time) {
 // seen, too, and took a member of etcd with it.
 func (r *Recorder) tooSoon(e *entry, now time.Time) bool {
 	since := r.back
-	if r.failed.After(since) && !(e.witness && e.silent) {
+	if r.failed.After(since) && (!e.witness || !e.silent) {
 		since = r.failed
 	}
 	if r.away || since.IsZero() {
