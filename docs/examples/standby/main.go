@@ -96,29 +96,36 @@ func (m *member) turn(ctx context.Context, changes <-chan client.Change, offline
 			return false
 		}
 		m.role.see(change)
+		if was == 0 && m.role.token != 0 {
+			fmt.Fprintln(m.out, "primary, token", m.role.token)
+		}
 	case <-offline:
-		m.role.stepDown()
+		m.stepDown()
+		return false
 	case <-tick:
 		if was == 0 {
 			return true
 		}
 		switch err := m.write(ctx, was); {
 		case errors.Is(err, errFenced):
-			m.role.stepDown()
+			m.stepDown()
+			return false
 		case err != nil:
 			fmt.Fprintln(m.out, "not written:", err)
 		}
 	case <-ctx.Done():
 		return false
 	}
-	switch {
-	case was == 0 && m.role.token != 0:
-		fmt.Fprintln(m.out, "primary, token", m.role.token)
-	case was != 0 && m.role.token == 0:
-		fmt.Fprintln(m.out, "standby")
-		return false
-	}
 	return true
+}
+
+// stepDown makes it a standby, if it is not one. Who is here must be asked anew then:
+// what was told before does not count any more, nor is it told again by itself.
+func (m *member) stepDown() {
+	if m.role.token != 0 {
+		fmt.Fprintln(m.out, "standby")
+	}
+	m.role.stepDown()
 }
 
 // watch tells of both members until ctx ends.
