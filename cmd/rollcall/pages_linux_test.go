@@ -32,7 +32,10 @@ Anonymous:             0 kB
 	}
 }
 
-func TestTheProgramOfThisTestHasSuchPages(t *testing.T) {
+func TestTheProgramOfThisTestGoesOnWithoutItsPages(t *testing.T) {
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
