@@ -79,9 +79,10 @@ func (e *Evidence) Judge(l Limits, prev Judgement, now time.Time) Judgement {
 	case e.local:
 		return enter(wire.BandLossy, "no connection can be made from here")
 	case e.unasked != "":
-		enter(wire.BandUnasked, "")
-		j.Detail = e.unasked // as it is now: another Secret may be missing than was
-		return j
+		if prev.Detail != e.unasked {
+			prev.Band = "" // another lack is entered anew, so that it is told, and written
+		}
+		return enter(wire.BandUnasked, "%s", e.unasked)
 	}
 
 	lateFor := now.Sub(latest(e.inTime, e.began, e.stall))

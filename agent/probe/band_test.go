@@ -338,3 +338,20 @@ func obviouslyHung(s *sim) bool {
 func obviouslyAnswered(s *sim, t time.Time) bool {
 	return s.e.inTime.After(t) || s.e.late.After(t)
 }
+
+// Why it can't be asked is for people: another reason is told as soon as there is one.
+func TestWhyAServerIsNotAskedIsAsItIsNow(t *testing.T) {
+	begun := time.Now()
+	e := NewEvidence(begun)
+	var j Judgement
+	for i, c := range []struct {
+		why   string
+		since int // the second at which that was entered
+	}{{"no Secret", 0}, {"no Secret", 0}, {"no right", 2}, {"no right", 2}} {
+		e.Unasked(c.why)
+		j = e.Judge(limits, j, begun.Add(time.Duration(i)*time.Second))
+		if want := begun.Add(time.Duration(c.since) * time.Second); j.Band != wire.BandUnasked || j.Detail != c.why || !j.Since.Equal(want) {
+			t.Errorf("after %d s: %+v, want %q since %v", i, j, c.why, want)
+		}
+	}
+}

@@ -128,13 +128,14 @@ func (b *Board) Take(r *wire.Report) (about map[string]bool, ok bool) {
 }
 
 // differ tells whether an observation says something new: not when times have only
-// moved. Of connections whoever counts them says what is worth telling. But an answer that takes half the limit is news (the server is sent nobody
-// then), and so is a queue that is later than the limit; and that it is over is, when
-// it takes half of that.
+// moved. Of connections whoever counts them says what is worth telling. But an answer
+// that takes half the limit is news (the server is sent nobody then), and so is a queue
+// that is later than the limit; and that it is over is, when it takes half of that. Who
+// can't ask tells why, and that is news when it is another reason: people read it.
 func differ(a, b wire.Observation, limit time.Duration) bool {
 	l := limit.Microseconds()
 	return a.Band != b.Band || a.Address != b.Address || a.Incarnation != b.Incarnation || a.Strain.Kind != b.Strain.Kind ||
-		b.Band == wire.BandBlind && a.Detail != b.Detail ||
+		(b.Band == wire.BandBlind || b.Band == wire.BandUnasked) && a.Detail != b.Detail ||
 		(a.Connections == nil) != (b.Connections == nil) || a.Connections != nil && *a.Connections != *b.Connections ||
 		wire.Crosses(a.Answer, b.Answer, l/2) || wire.Crosses(a.QueueDelay, b.QueueDelay, l)
 }

@@ -104,14 +104,15 @@ func TestConnectionsAndWhyNobodyCanCountThemAreNews(t *testing.T) {
 	for _, o := range []wire.Observation{
 		{Band: wire.BandOK}, {Band: wire.BandOK, Connections: count(0)}, {Band: wire.BandOK, Connections: count(0), Detail: "idle"},
 		{Band: wire.BandOK, Connections: count(7)}, {Band: wire.BandBlind, Detail: "why"}, {Band: wire.BandBlind, Detail: "why"}, {Band: wire.BandBlind, Detail: "another"},
+		{Band: wire.BandUnasked, Detail: "why"}, {Band: wire.BandUnasked, Detail: "why"}, {Band: wire.BandUnasked, Detail: "another"},
 	} {
 		b.Observe("s", time.Second, o)
 		if _, ok := b.Take(&wire.Report{}); ok {
 			told++
 		}
 	}
-	if told != 5 {
-		t.Errorf("told %d times, want 5", told)
+	if told != 7 {
+		t.Errorf("told %d times, want 7", told)
 	}
 }
 
