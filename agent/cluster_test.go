@@ -2,10 +2,16 @@ package agent
 
 import (
 	"context"
+	"encoding/pem"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,7 +23,10 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rollcall-dev/rollcall/agent/probe"
+	"github.com/rollcall-dev/rollcall/agent/stall"
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
+	"github.com/rollcall-dev/rollcall/internal/wire"
 	"github.com/rollcall-dev/rollcall/test/controlplane"
 )
 
@@ -136,44 +145,68 @@ func TestKubeCluster(t *testing.T) {
 	until("no servers", func() bool { return len(k.Servers()) == 0 })
 }
 
-// TestSecretsAreReadByRightAlone asks a real API server as an agent that was given
-// the right to get one Secret.
-func TestSecretsAreReadByRightAlone(t *testing.T) {
+// guarded is a Secret of a real API server, and an agent that was given no right to it yet.
+type guarded struct {
+	api    client.Client // may do everything
+	agent  *KubeCluster
+	secret *corev1.Secret
+}
+
+func givenSecret(t *testing.T) *guarded {
+	t.Helper()
 	cp := controlplane.ForTest(t)
 	namespace := cp.Namespace(t, "secrets")
 	api, err := client.New(cp.AdminConfig(), client.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
-	for _, o := range []client.Object{
-		&corev1.Secret{ObjectMeta: named("mine"), Data: map[string][]byte{"Authorization": []byte("Bearer one")}},
-		&corev1.Secret{ObjectMeta: named("other")},
-		&rbacv1.Role{ObjectMeta: named("probe"), Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"mine", "gone"}, Verbs: []string{"get"}},
-		}},
-		&rbacv1.RoleBinding{
-			ObjectMeta: named("probe"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "probe"},
-			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: namespace + "-agent"}},
-		},
-	} {
-		if err := api.Create(t.Context(), o); err != nil {
-			t.Fatal(err)
-		}
+	g := &guarded{api: api, secret: &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web-probe"}, Data: map[string][]byte{"Authorization": []byte("Bearer one")},
+	}}
+	if err := api.Create(t.Context(), g.secret); err != nil {
+		t.Fatal(err)
 	}
 	config := rest.CopyConfig(cp.AdminConfig())
 	config.Impersonate = rest.ImpersonationConfig{UserName: namespace + "-agent"}
-	k, err := NewCluster(config, v1alpha1.Installation{Namespace: namespace}, slog.New(slog.DiscardHandler))
-	if err != nil {
+	if g.agent, err = NewCluster(config, v1alpha1.Installation{Namespace: namespace}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	get := func(name string) (map[string][]byte, error) {
-		return k.Secret(t.Context(), types.NamespacedName{Namespace: namespace, Name: name})
+	return g
+}
+
+// allow gives the agent the right that docs/spec/presence.md shows, to Secrets of these names.
+func (g *guarded) allow(t *testing.T, names ...string) {
+	t.Helper()
+	meta := metav1.ObjectMeta{Namespace: g.secret.Namespace, Name: "web-probe"}
+	for _, o := range []client.Object{
+		&rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: names, Verbs: []string{"get"}},
+		}},
+		&rbacv1.RoleBinding{
+			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: meta.Namespace + "-agent"}},
+		},
+	} {
+		if err := g.api.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
 	}
+}
+
+func TestSecretsAreReadByRightAlone(t *testing.T) {
+	g := givenSecret(t)
+	get := func(name string) (map[string][]byte, error) {
+		return g.agent.Secret(t.Context(), types.NamespacedName{Namespace: g.secret.Namespace, Name: name})
+	}
+	if _, err := get("web-probe"); !apierrors.IsForbidden(err) {
+		t.Errorf("before it may be read: %v", err)
+	}
+	g.allow(t, "web-probe", "gone")
 	// The API server learns of a Role after a moment.
 	var data map[string][]byte
+	var err error
 	for ctx, cancel := context.WithTimeout(t.Context(), patience); ; {
-		if data, err = get("mine"); err == nil || !apierrors.IsForbidden(err) || ctx.Err() != nil {
+		if data, err = get("web-probe"); !apierrors.IsForbidden(err) || ctx.Err() != nil {
 			cancel()
 			break
 		}
@@ -187,4 +220,68 @@ func TestSecretsAreReadByRightAlone(t *testing.T) {
 	if _, err := get("other"); !apierrors.IsForbidden(err) {
 		t.Errorf("one that nobody gave a right to: %v", err)
 	}
+}
+
+// The whole way of a token: from a real API server, by the right to get it, over TLS
+// to whom the certificate is for, and anew when it is another.
+func TestAServiceIsAskedWithTheTokenOfASecret(t *testing.T) {
+	g := givenSecret(t)
+	var token atomic.Pointer[string]
+	token.Store(new("Bearer one"))
+	web := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != *token.Load() {
+			rw.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(web.Close)
+	secrets := keep(t, g.agent.Secret)
+	metrics, err := probe.NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan wire.Observation, 100)
+	group := probe.NewGroup(probe.GroupConfig{
+		Prober:  probe.Config{Stall: &stall.Watch{}, Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
+		Observe: func(_ probe.Target, o wire.Observation) { said <- o },
+		Forget:  func(string) {},
+		Way:     func(t probe.Target) (probe.Way, error) { return way(t, secrets) },
+		Phase:   func(string, time.Duration) time.Duration { return 0 },
+	})
+	t.Cleanup(group.Close)
+	group.Probe(t.Context(), []probe.Target{{
+		Server: g.secret.Namespace + "/web-0", Address: web.Listener.Addr().String(), Observers: 1,
+		Limits: probe.Limits{AnswerTime: patience, Window: time.Second},
+		Question: question(v1alpha1.ProbeSpec{HTTP: &v1alpha1.HTTPProbe{
+			HeadersFrom: &v1alpha1.HTTPHeadersFrom{SecretRef: v1alpha1.HTTPSecretRef{Name: g.secret.Name}},
+			TLS: &v1alpha1.ProbeTLS{
+				ServerName: "example.com", // as httptest's certificate has it
+				CABundle:   string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})),
+			},
+		}}),
+	}})
+	until := func(band wire.Band, detail string) {
+		t.Helper()
+		timeout := time.After(patience)
+		var last wire.Observation
+		for last.Band != band || !strings.Contains(last.Detail, detail) {
+			select {
+			case last = <-said:
+			case <-timeout:
+				t.Fatalf("it says %q, %q; want %q, %q", last.Band, last.Detail, band, detail)
+			}
+			if last.Band != wire.BandOK && last.Band != wire.BandUnasked {
+				t.Fatalf("it is accused: %+v", last)
+			}
+		}
+	}
+	until(wire.BandUnasked, "may not be read")
+	g.allow(t, g.secret.Name)
+	until(wire.BandOK, "")
+	token.Store(new("Bearer two"))
+	until(wire.BandUnasked, "it answers 401 to the headers of Secret "+g.secret.Namespace+"/web-probe")
+	g.secret.Data["Authorization"] = []byte("Bearer two\n")
+	if err := g.api.Update(t.Context(), g.secret); err != nil {
+		t.Fatal(err)
+	}
+	until(wire.BandOK, "")
 }

@@ -47,10 +47,10 @@ func (v *vault) reads() int {
 	return v.asked
 }
 
-// keep runs secrets from v until the test ends.
-func keep(t *testing.T, v *vault) *secrets {
+// keep runs secrets until the test ends.
+func keep(t *testing.T, get GetSecret) *secrets {
 	t.Helper()
-	s, err := newSecrets(v.get, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s, err := newSecrets(get, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func expect(t *testing.T, c probe.Credentials, authorization, none string) {
 func TestSecretsAreReadWhenTheyAreUsedAndOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{data: map[string][]byte{"authorization": []byte("Bearer one\n")}}
-		s := keep(t, v)
+		s := keep(t, v.get)
 		c := s.of(webProbe)
 		time.Sleep(time.Hour)
 		if v.reads() != 0 {
@@ -115,7 +115,7 @@ func TestSecretsAreReadWhenTheyAreUsedAndOnceAMinute(t *testing.T) {
 func TestSecretsThatAreNotToBeHad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{err: errors.New("connection refused")}
-		c := keep(t, v).of(webProbe)
+		c := keep(t, v.get).of(webProbe)
 		next := func() { time.Sleep(secretRetry * 3 / 2) }
 		expect(t, c, "", "")
 		synctest.Wait()
@@ -145,7 +145,7 @@ func TestSecretsThatAreNotToBeHad(t *testing.T) {
 func TestASecretThatIsRefusedIsReadAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{data: map[string][]byte{"Authorization": []byte("Bearer one")}}
-		c := keep(t, v).of(webProbe)
+		c := keep(t, v.get).of(webProbe)
 		expect(t, c, "", "")
 		synctest.Wait()
 		v.set(map[string][]byte{"Authorization": []byte("Bearer two")}, nil)
