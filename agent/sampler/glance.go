@@ -2,7 +2,6 @@ package sampler
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 type glance struct {
 	families []sockets.Family // that somebody listens on
 	chosen   []glimpse
+	asked    []sockets.Socket // those of chosen, while they are looked at
 	// queued: somebody waited to be accepted at the last one.
 	queued bool
 }
@@ -72,24 +72,30 @@ func (g *glance) take(ctx context.Context, ns namespace, port uint16) (time.Dura
 	if listeners == 0 || waiting > 0 && (queued || waiting > limit) {
 		return 0, nil
 	}
-	var unread, stuck, read bool
-	kept := g.chosen[:0]
+	g.asked = g.asked[:0]
 	for _, c := range g.chosen {
-		s, err := ns.Get(ctx, c.socket)
-		switch {
-		case errors.Is(err, sockets.ErrGone):
-			continue
-		case err != nil:
-			return 0, err
-		case s.Info == nil:
-			continue
+		g.asked = append(g.asked, c.socket)
+	}
+	// Those that are still there come in their order: the others are forgotten.
+	var unread, stuck, read bool
+	there, kept := g.chosen, g.chosen[:0]
+	err = ns.Look(ctx, g.asked, func(s sockets.Socket) {
+		for len(there) > 0 && there[0].socket.Cookie != s.Cookie {
+			there = there[1:]
 		}
+		if len(there) == 0 || s.Info == nil {
+			return
+		}
+		c := there[0]
 		now := s.Info.Received - min(s.Info.Received, uint64(s.ReadQueue))
 		read = read || now > c.read
 		unread = unread || s.ReadQueue > 0
 		stuck = stuck || s.ReadQueue > 0 && c.unread && now <= c.read
 		c.read, c.unread = now, s.ReadQueue > 0
-		kept = append(kept, c)
+		there, kept = there[1:], append(kept, c)
+	})
+	if err != nil {
+		return 0, err
 	}
 	g.chosen = kept
 	switch {

@@ -49,7 +49,7 @@ const (
 // namespace is a pod's network namespace: it is only looked at here.
 type namespace interface {
 	List(ctx context.Context, q sockets.Query, each func(sockets.Socket) error) error
-	Get(ctx context.Context, s sockets.Socket) (sockets.Socket, error)
+	Look(ctx context.Context, connections []sockets.Socket, each func(sockets.Socket)) error
 	Close() error
 }
 

@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,21 +45,23 @@ func (p *played) List(_ context.Context, q sockets.Query, each func(sockets.Sock
 	return nil
 }
 
-func (p *played) Get(_ context.Context, s sockets.Socket) (sockets.Socket, error) {
-	p.got++
-	for _, c := range p.clients {
-		if netip.MustParseAddrPort(c) == s.Remote {
-			return p.socket(c), nil
+func (p *played) Look(_ context.Context, connections []sockets.Socket, each func(sockets.Socket)) error {
+	for _, s := range connections {
+		p.got++
+		if slices.Contains(p.clients, s.Remote.String()) {
+			each(p.socket(s.Remote.String()))
 		}
 	}
-	return s, sockets.ErrGone
+	return nil
 }
 
 // socket of a client.
 func (p *played) socket(remote string) sockets.Socket {
+	from := netip.MustParseAddrPort(remote)
+	address := from.Addr().As16()
 	s := sockets.Socket{
-		State: sockets.Established, Local: netip.MustParseAddrPort("10.0.0.1:8080"), Remote: netip.MustParseAddrPort(remote),
-		Inode: 1, Cookie: uint64(slices.Index(p.clients, remote) + 1), Info: &sockets.Info{Received: p.received},
+		State: sockets.Established, Local: netip.MustParseAddrPort("10.0.0.1:8080"), Remote: from,
+		Inode: 1, Cookie: uint64(binary.BigEndian.Uint32(address[12:]))<<16 | uint64(from.Port()), Info: &sockets.Info{Received: p.received},
 	}
 	s.ReadQueue = uint32(p.received - p.read)
 	return s
@@ -249,10 +252,8 @@ type namespaceFunc func(sockets.Query) error
 func (f namespaceFunc) List(_ context.Context, q sockets.Query, _ func(sockets.Socket) error) error {
 	return f(q)
 }
-func (namespaceFunc) Get(_ context.Context, s sockets.Socket) (sockets.Socket, error) {
-	return s, sockets.ErrGone
-}
-func (namespaceFunc) Close() error { return nil }
+func (namespaceFunc) Look(context.Context, []sockets.Socket, func(sockets.Socket)) error { return nil }
+func (namespaceFunc) Close() error                                                       { return nil }
 
 // walks counts the looks at all connections.
 func (p *played) walks() int {

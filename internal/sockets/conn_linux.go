@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,13 @@ import (
 // wait: it is there so that nothing hangs on a kernel that is broken.
 var receiveTimeout = unix.Timeval{Sec: 5}
 
-// receiveSize is what one answer may hold: the kernel fills at most 32 KiB.
-const receiveSize = 64 << 10
+const (
+	// receiveSize is what one answer may hold: the kernel fills at most 32 KiB.
+	receiveSize = 64 << 10
+	// askedAtOnce is how many connections are asked for before their answers are read:
+	// these wait in the socket's buffer, of 208 KiB, some 2 KiB each.
+	askedAtOnce = 32
+)
 
 // Conn asks the kernel about one network namespace. It stays with that
 // namespace, whatever thread uses it. Its methods may be called from any goroutine.
@@ -53,6 +59,11 @@ func Open(ns *os.File) (*Conn, error) {
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &receiveTimeout); err != nil {
 			_ = unix.Close(fd)
 			return fmt.Errorf("bound a sock_diag socket: %w", err)
+		}
+		// With the kernel: what anybody else sends does not arrive.
+		if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			_ = unix.Close(fd)
+			return fmt.Errorf("connect a sock_diag socket: %w", err)
 		}
 		c.fd = fd
 		return nil
@@ -97,7 +108,7 @@ func (c *Conn) List(ctx context.Context, q Query, each func(Socket) error) error
 	}
 	for _, family := range families {
 		c.seq++
-		err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.seq, anyOf(uint8(family), q.Port), states, extensions))
+		err := c.send(appendRequest(c.buf[:0], unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.seq, anyOf(uint8(family), q.Port), states, extensions))
 		if err != nil {
 			return fmt.Errorf("ask for sockets: %w", err)
 		}
@@ -136,36 +147,66 @@ func (c *Conn) listed(ctx context.Context, q Query, each func(Socket) error) err
 	}
 }
 
-// Get is one connection as it is now, found without a listing. It fails with
-// ErrGone where it has ended.
-func (c *Conn) Get(ctx context.Context, s Socket) (Socket, error) {
+// Look calls each for every one of the connections that is still established, as
+// it is now, in their order: they are found without a listing. each must not call the Conn.
+func (c *Conn) Look(ctx context.Context, connections []Socket, each func(Socket)) error {
 	if err := ctx.Err(); err != nil {
-		return Socket{}, err
-	}
-	if !s.id.valid() {
-		return Socket{}, fmt.Errorf("look at the connection of %v: %w", s.Remote, ErrGone)
+		return err
 	}
 	c.lock()
 	defer c.unlock()
-	c.seq++
-	var found Socket
-	answered := false
-	// No acknowledgement is asked for: the socket is the answer, or an error is, which comes unasked.
-	err := c.send(request(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST, c.seq, s.id, 1<<Established, 1<<(attributeInfo-1)))
-	for done := false; err == nil && !done && !answered; {
-		done, err = c.receive(func(m message) (err error) {
-			answered = true
-			found, err = parseSocket(m.body)
-			return err
+	for some := range slices.Chunk(connections, askedAtOnce) {
+		if err := c.look(some, each); err != nil {
+			return fmt.Errorf("look at connections: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Conn) look(connections []Socket, each func(Socket)) error {
+	questions := c.buf[:0]
+	last := c.seq
+	for _, s := range connections {
+		if s.id.valid() {
+			c.seq++
+			questions = appendRequest(questions, unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST, c.seq, s.id, 1<<Established, 1<<(attributeInfo-1))
+		}
+	}
+	if len(questions) == 0 {
+		return nil
+	}
+	if err := c.send(questions); err != nil {
+		return err
+	}
+	// No acknowledgement was asked for: the socket is the answer, or an error is,
+	// which comes unasked. They come in the order of the questions.
+	for last != c.seq {
+		err := c.read(func(m message) error {
+			if m.seq-last-1 >= c.seq-last {
+				return nil // the late answer to a question that was given up
+			}
+			last = m.seq
+			switch m.kind {
+			case typeError:
+				number, err := m.failure()
+				if err == nil && number != 0 && unix.Errno(number) != unix.ENOENT {
+					err = unix.Errno(number)
+				}
+				return err
+			case unix.SOCK_DIAG_BY_FAMILY:
+				s, err := parseSocket(m.body)
+				if err == nil && s.State == Established {
+					each(s)
+				}
+				return err
+			}
+			return nil
 		})
+		if err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, unix.ENOENT) || err == nil && found.State != Established {
-		err = ErrGone
-	}
-	if err != nil {
-		return Socket{}, fmt.Errorf("look at the connection of %v: %w", s.Remote, err)
-	}
-	return found, nil
+	return nil
 }
 
 // Destroy ends an established connection: both sides find it reset. It fails
@@ -184,7 +225,7 @@ func (c *Conn) Destroy(ctx context.Context, s Socket) error {
 	c.lock()
 	defer c.unlock()
 	c.seq++
-	err := c.send(request(unix.SOCK_DESTROY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 0))
+	err := c.send(appendRequest(c.buf[:0], unix.SOCK_DESTROY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 0))
 	for done := false; err == nil && !done; {
 		done, err = c.receive(func(message) error { return nil })
 	}
@@ -205,47 +246,56 @@ func (c *Conn) send(b []byte) error {
 	if c.fd < 0 {
 		return os.ErrClosed
 	}
-	return ignoringInterrupts(func() error { return unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
-}
-
-// receive takes one datagram. done: the answer to the last question is whole.
-func (c *Conn) receive(each func(message) error) (done bool, err error) {
-	var n, flags int
-	var from unix.Sockaddr
-	err = ignoringInterrupts(func() (err error) {
-		n, _, flags, from, err = unix.Recvmsg(c.fd, c.buf[:], nil, 0)
+	return ignoringInterrupts(func() error {
+		_, err := unix.Write(c.fd, b)
 		return err
 	})
-	if err != nil {
-		return false, fmt.Errorf("read the kernel's answer: %w", err)
-	}
-	if flags&unix.MSG_TRUNC != 0 {
-		return false, fmt.Errorf("%w: longer than %d bytes", errMalformed, len(c.buf))
-	}
-	if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
-		return false, nil // not the kernel's
-	}
-	for rest := c.buf[:n]; len(rest) > 0; {
-		var m message
-		if m, rest, err = next(rest); err != nil {
-			return false, err
-		}
+}
+
+// receive takes one datagram of the answer to the last question. done: it is whole.
+func (c *Conn) receive(each func(message) error) (done bool, err error) {
+	err = c.read(func(m message) error {
 		switch {
-		case m.seq != c.seq:
+		case done || m.seq != c.seq:
 			// The late answer to a question that was given up.
 		case m.kind == typeError || m.kind == typeDone:
+			done = true
 			number, err := m.failure()
 			if err == nil && number != 0 {
 				err = unix.Errno(number)
 			}
-			return true, err
+			return err
 		case m.kind == unix.SOCK_DIAG_BY_FAMILY:
-			if err := each(m); err != nil {
-				return false, err
-			}
+			return each(m)
+		}
+		return nil
+	})
+	return done, err
+}
+
+// read takes one datagram.
+func (c *Conn) read(each func(message) error) error {
+	var n int
+	err := ignoringInterrupts(func() (err error) {
+		n, err = unix.Read(c.fd, c.buf[:])
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the kernel's answer: %w", err)
+	case n == len(c.buf):
+		return fmt.Errorf("%w: it has %d bytes, or more", errMalformed, n)
+	}
+	for rest := c.buf[:n]; len(rest) > 0; {
+		var m message
+		if m, rest, err = next(rest); err != nil {
+			return err
+		}
+		if err := each(m); err != nil {
+			return err
 		}
 	}
-	return false, nil
+	return nil
 }
 
 func ignoringInterrupts(do func() error) error {

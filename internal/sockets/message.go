@@ -50,18 +50,16 @@ func (i identity) valid() bool {
 	return (i.family == familyIPv4 || i.family == familyIPv6) && c != 0 && c != ^uint64(0)
 }
 
-// request is a whole netlink message that asks for sockets, or for one to be destroyed.
-func request(kind, flags uint16, seq uint32, id identity, states uint32, extensions uint8) []byte {
-	b := make([]byte, headerSize+requestSize)
-	binary.NativeEndian.PutUint32(b, uint32(len(b)))
-	binary.NativeEndian.PutUint16(b[4:], kind)
-	binary.NativeEndian.PutUint16(b[6:], flags)
-	binary.NativeEndian.PutUint32(b[8:], seq)
-	body := b[headerSize:]
-	body[0], body[1], body[2] = id.family, protocolTCP, extensions
-	binary.NativeEndian.PutUint32(body[4:], states)
-	copy(body[8:], id.id[:])
-	return b
+// appendRequest appends a whole netlink message that asks for sockets, or for one to be destroyed.
+func appendRequest(b []byte, kind, flags uint16, seq uint32, id identity, states uint32, extensions uint8) []byte {
+	b = binary.NativeEndian.AppendUint32(b, headerSize+requestSize)
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = binary.NativeEndian.AppendUint16(b, flags)
+	b = binary.NativeEndian.AppendUint32(b, seq)
+	b = binary.NativeEndian.AppendUint32(b, 0) // the sender, whom the kernel knows
+	b = append(b, id.family, protocolTCP, extensions, 0)
+	b = binary.NativeEndian.AppendUint32(b, states)
+	return append(b, id.id[:]...)
 }
 
 // anyOf is the identity that a listing of a family gives: a local port, and no more.

@@ -3,12 +3,14 @@ package sockets_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -71,6 +73,15 @@ func list(t *testing.T, c *sockets.Conn, q sockets.Query) []sockets.Socket {
 }
 
 // eventually polls the kernel, which tells nobody of changes.
+func look(t *testing.T, c *sockets.Conn, connections ...sockets.Socket) []sockets.Socket {
+	t.Helper()
+	var all []sockets.Socket
+	if err := c.Look(t.Context(), connections, func(s sockets.Socket) { all = append(all, s) }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -148,15 +159,15 @@ func TestConnectionsOfAllKindsAreListedAndEnded(t *testing.T) {
 			if s.Info == nil || s.Info.Received != 6 {
 				t.Errorf("its counters are %+v", s.Info)
 			}
-			if got, err := conn.Get(t.Context(), s); err != nil || got.Remote != s.Remote || got.Local != s.Local || got.ReadQueue != 6 || got.Info == nil || got.Info.Received != 6 {
-				t.Errorf("alone it is %+v: %v", got, err)
+			if got := look(t, conn, s); len(got) != 1 || got[0].Remote != s.Remote || got[0].Local != s.Local || got[0].ReadQueue != 6 || got[0].Info == nil || got[0].Info.Received != 6 {
+				t.Errorf("alone it is %+v", got)
 			}
 			if err := conn.Destroy(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			reset(t, client)
-			if got, err := conn.Get(t.Context(), s); !errors.Is(err, sockets.ErrGone) {
-				t.Errorf("when it has ended it is %+v: %v", got, err)
+			if got := look(t, conn, s); len(got) > 0 {
+				t.Errorf("when it has ended it is %+v", got)
 			}
 			if err := conn.Destroy(t.Context(), s); !errors.Is(err, sockets.ErrGone) {
 				t.Errorf("ending it again: %v", err)
@@ -335,28 +346,98 @@ func TestTheCallersOwnNamespaceIsNeverFound(t *testing.T) {
 	}
 }
 
-func BenchmarkList(b *testing.B) {
-	ns := namespacetest.New(b, "10.9.0.1/32", "10.9.0.2/32")
-	l := namespacetest.Listen(b, ns, "tcp4", "10.9.0.1:1883")
-	const clients = 1000
-	for range clients {
-		namespacetest.Dial(b, ns, "10.9.0.2", l.Addr().String())
+// connected are so many connections to one port.
+func connected(tb testing.TB, ns *os.File, n int) {
+	tb.Helper()
+	l := namespacetest.Listen(tb, ns, "tcp4", "10.9.0.1:1883")
+	for range n {
+		namespacetest.Dial(tb, ns, "10.9.0.2", l.Addr().String())
 		c, err := l.Accept()
 		if err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
-		b.Cleanup(func() { _ = c.Close() })
+		tb.Cleanup(func() { _ = c.Close() })
 	}
+}
+
+func TestManyConnectionsAreLookedAtInTheirOrderAndThoseThatHaveEndedLeftOut(t *testing.T) {
+	ns := namespacetest.New(t, "10.9.0.1/32", "10.9.0.2/32")
+	const n = 100 // more than are asked for at once
+	connected(t, ns, n)
+	conn := open(t, ns)
+	all := list(t, conn, sockets.Query{Port: 1883})
+	if len(all) != n {
+		t.Fatalf("%d are listed, want %d", len(all), n)
+	}
+	remotes := func(some []sockets.Socket) (all []string) {
+		for _, s := range some {
+			all = append(all, s.Remote.String())
+		}
+		return all
+	}
+	if got := look(t, conn, all...); !slices.Equal(remotes(got), remotes(all)) {
+		t.Errorf("seen are %v, want %v", remotes(got), remotes(all))
+	}
+	var left []sockets.Socket
+	for i, s := range all {
+		if i%3 > 0 {
+			left = append(left, s)
+		} else if err := conn.Destroy(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := look(t, conn, all...); !slices.Equal(remotes(got), remotes(left)) {
+		t.Errorf("seen are %v, want those that have not ended, %v", remotes(got), remotes(left))
+	}
+	if got := look(t, conn, sockets.Socket{}); len(got) > 0 {
+		t.Errorf("a socket that names none is %v", got)
+	}
+}
+
+func BenchmarkLook(b *testing.B) {
+	ns := namespacetest.New(b, "10.9.0.1/32", "10.9.0.2/32")
+	connected(b, ns, 8)
 	conn, err := sockets.Open(ns)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer conn.Close()
+	var all []sockets.Socket
+	if err := conn.List(b.Context(), sockets.Query{Port: 1883}, func(s sockets.Socket) error { all = append(all, s); return nil }); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
-		err := conn.List(b.Context(), sockets.Query{Port: 1883}, func(sockets.Socket) error { n++; return nil })
-		if err != nil || n != clients {
-			b.Fatalf("%d of %d: %v", n, clients, err)
+		if err := conn.Look(b.Context(), all, func(sockets.Socket) { n++ }); err != nil || n != len(all) {
+			b.Fatalf("%d of %d: %v", n, len(all), err)
 		}
+	}
+}
+
+func BenchmarkList(b *testing.B) {
+	ns := namespacetest.New(b, "10.9.0.1/32", "10.9.0.2/32")
+	const clients = 1000
+	connected(b, ns, clients)
+	conn, err := sockets.Open(ns)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	b.ReportAllocs()
+	for _, listening := range []bool{false, true} {
+		q, want := sockets.Query{Port: 1883}, clients
+		if listening {
+			q, want = sockets.Query{Port: 1883, States: []sockets.State{sockets.Listen}, Families: []sockets.Family{sockets.FamilyIPv4}}, 1
+		}
+		b.Run(fmt.Sprintf("listening=%v", listening), func(b *testing.B) {
+			for b.Loop() {
+				n := 0
+				err := conn.List(b.Context(), q, func(sockets.Socket) error { n++; return nil })
+				if err != nil || n != want {
+					b.Fatalf("%d of %d: %v", n, want, err)
+				}
+			}
+		})
 	}
 }

@@ -20,8 +20,8 @@ func (*Conn) Close() error { return ErrUnsupported }
 // List returns ErrUnsupported.
 func (*Conn) List(context.Context, Query, func(Socket) error) error { return ErrUnsupported }
 
-// Get returns ErrUnsupported.
-func (*Conn) Get(context.Context, Socket) (Socket, error) { return Socket{}, ErrUnsupported }
+// Look returns ErrUnsupported.
+func (*Conn) Look(context.Context, []Socket, func(Socket)) error { return ErrUnsupported }
 
 // Destroy returns ErrUnsupported.
 func (*Conn) Destroy(context.Context, Socket) error { return ErrUnsupported }
