@@ -16,6 +16,7 @@ type glance struct {
 	asked    []sockets.Socket // those of chosen, while they are looked at
 	// queued: somebody waited to be accepted at the last one.
 	queued bool
+	readAt time.Time // when the process was last seen to have read
 }
 
 // glimpse is one connection.
@@ -55,7 +56,7 @@ func (g *glance) consider(s sockets.Socket, observer bool) {
 
 // take takes one, and returns when to take the next; zero: something waits, so that
 // all connections should be looked at now.
-func (g *glance) take(ctx context.Context, ns namespace, port uint16) (time.Duration, error) {
+func (g *glance) take(ctx context.Context, ns namespace, port uint16, at time.Time) (time.Duration, error) {
 	var waiting, limit uint64
 	listeners := 0
 	q := sockets.Query{Port: port, Families: g.families, States: []sockets.State{sockets.Listen}}
@@ -98,6 +99,9 @@ func (g *glance) take(ctx context.Context, ns namespace, port uint16) (time.Dura
 		return 0, err
 	}
 	g.chosen = kept
+	if read {
+		g.readAt = at
+	}
 	switch {
 	case stuck && !read:
 		return 0, nil

@@ -29,6 +29,10 @@ const (
 	// that in twice the time, up to countLate; countSoon after all connections that
 	// glances take in have ended, since from then on they see none.
 	countFirst, countSoon, countLate = 2 * time.Second, 5 * time.Second, 30 * time.Second
+	// A count is put off by countSoon, up to countLatest after the last one, as long as
+	// the namespace has as many sockets as then, give or take a tenth, and glances see
+	// the server read: at most lively ago.
+	countLatest, lively = 5 * time.Minute, 15 * time.Second
 	// together is how far apart watches wake up, so that one wake-up serves many.
 	together = 100 * time.Millisecond
 	// glanced is how many connections a glance takes in.
@@ -50,6 +54,7 @@ const (
 type namespace interface {
 	List(ctx context.Context, q sockets.Query, each func(sockets.Socket) error) error
 	Look(ctx context.Context, connections []sockets.Socket, each func(sockets.Socket)) error
+	InUse() (int, error)
 	Close() error
 }
 
@@ -85,6 +90,7 @@ type watch struct {
 	countAt  time.Time
 	countIn  time.Duration
 	lookedAt time.Time // at all connections
+	inUse    int       // sockets of the namespace, then; negative: that is not known
 	glance   glance
 	// said is what was told last, at a time; connections of it likewise.
 	said      wire.Observation
@@ -143,9 +149,9 @@ func (w *watch) sockets(ctx context.Context, now time.Time) time.Duration {
 		w.blind(w.target.Refused, now)
 		return never
 	}
-	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && (now.Sub(w.lookedAt) < countFirst || !w.hurried(now)) {
+	if w.ns != nil && w.worry == 0 && !w.due(now) && (now.Sub(w.lookedAt) < countFirst || !w.hurried(now)) {
 		had := len(w.glance.chosen)
-		wait, err := w.glance.take(ctx, w.ns, w.target.Port)
+		wait, err := w.glance.take(ctx, w.ns, w.target.Port, now)
 		if err != nil {
 			return w.failed(ctx, err, now)
 		}
@@ -165,7 +171,7 @@ func (w *watch) sockets(ctx context.Context, now time.Time) time.Duration {
 	if w.worry = max(w.worry-1, 0); f.Uneasy {
 		w.worry = max(w.worry, 1)
 	}
-	w.lookedAt = now
+	w.lookedAt, w.inUse = now, w.used()
 	w.countIn = min(max(2*w.countIn, countFirst), countLate)
 	w.countAt = now.Add(w.countIn)
 	switch {
@@ -175,6 +181,32 @@ func (w *watch) sockets(ctx context.Context, now time.Time) time.Duration {
 		return uneasy
 	}
 	return calm
+}
+
+// due tells whether all connections are to be counted.
+func (w *watch) due(now time.Time) bool {
+	if now.Before(w.countAt) {
+		return false
+	}
+	n := w.used()
+	if w.countIn < countLate || n < 0 || w.inUse < 0 || max(n-w.inUse, w.inUse-n)*tellShare > w.inUse ||
+		now.Sub(w.glance.readAt) > lively || now.Sub(w.lookedAt) >= countLatest {
+		return true
+	}
+	w.countAt = now.Add(countSoon)
+	return false
+}
+
+// used is how many sockets the namespace has; negative: that is not known.
+func (w *watch) used() int {
+	if w.ns == nil {
+		return -1
+	}
+	n, err := w.ns.InUse()
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // failed says why, and when to try again.

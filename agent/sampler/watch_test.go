@@ -26,6 +26,7 @@ type played struct {
 	// received and read are those of each client; got counts the looks at one.
 	received, read uint64
 	got            int
+	uncounted      bool // nobody knows how many sockets there are
 }
 
 func (p *played) List(_ context.Context, q sockets.Query, each func(sockets.Socket) error) error {
@@ -53,6 +54,13 @@ func (p *played) Look(_ context.Context, connections []sockets.Socket, each func
 		}
 	}
 	return nil
+}
+
+func (p *played) InUse() (int, error) {
+	if p.uncounted {
+		return 0, sockets.ErrUnsupported
+	}
+	return len(p.clients) + 1, nil
 }
 
 // socket of a client.
@@ -253,6 +261,7 @@ func (f namespaceFunc) List(_ context.Context, q sockets.Query, _ func(sockets.S
 	return f(q)
 }
 func (namespaceFunc) Look(context.Context, []sockets.Socket, func(sockets.Socket)) error { return nil }
+func (namespaceFunc) InUse() (int, error)                                                { return 0, sockets.ErrUnsupported }
 func (namespaceFunc) Close() error                                                       { return nil }
 
 // walks counts the looks at all connections.
@@ -280,7 +289,7 @@ func TestAllConnectionsAreLookedAtOnlyWhenSomethingWaits(t *testing.T) {
 	}
 	well := func() { p.received += 5; p.read = p.received }
 	play(600, well)
-	if n := p.walks(); n < 20 || n > 25 {
+	if n := p.walks(); n < 6 || n > 8 {
 		t.Errorf("in 10 minutes of which nothing is to be said there are %d", n)
 	}
 	if p.got < 3*500 {
@@ -329,6 +338,49 @@ func TestAGlanceTakesInWhomItIsWorth(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[4 18 16 14 12 10 8 6]" {
 		t.Errorf("chosen are %v", got)
+	}
+}
+
+func TestConnectionsAreCountedAgainWhenTheirNumberMayBeAnotherOrNothingIsSeenToBeRead(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*played)
+		well   bool // something comes on connections, and is read
+		walks  int  // in the five minutes after that
+	}{
+		{"nothing", func(*played) {}, true, 1},
+		{"a few more", func(p *played) { p.clients = append(p.clients, "10.0.1.1:1") }, true, 1},
+		{"a tenth more, once", func(p *played) { p.clients = append(p.clients, "10.0.1.1:1", "10.0.1.2:1", "10.0.1.3:1") }, true, 1},
+		{"nobody can tell", func(p *played) { p.uncounted = true }, true, 10},
+		{"nothing comes any more", func(*played) {}, false, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &played{queue: sockets.Queue{Limit: 8}}
+			for n := range 20 {
+				p.clients = append(p.clients, fmt.Sprintf("10.0.0.%d:1", n+10))
+			}
+			w, _ := newWatch(p)
+			now := time.Unix(1, 0)
+			play := func(d time.Duration) {
+				for end := now.Add(d); now.Before(end); {
+					if c.well || d < countLatest {
+						p.received, p.read = p.received+1, p.read+1
+					}
+					now = now.Add(w.look(t.Context(), now))
+				}
+			}
+			play(2 * time.Minute)
+			before := p.walks()
+			c.change(p)
+			play(countLatest)
+			if n := p.walks() - before; n < c.walks || n > c.walks+1 {
+				t.Errorf("all are looked at %d times, want %d", n, c.walks)
+			}
+			play(countLate) // for the clients that came
+			if c.well && *w.said.Connections != len(p.clients) {
+				t.Errorf("said are %d connections of %d", *w.said.Connections, len(p.clients))
+			}
+		})
 	}
 }
 

@@ -1,10 +1,13 @@
 package sockets
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -170,6 +173,24 @@ func parseInfo(b []byte) *Info {
 		Acknowledged:   binary.NativeEndian.Uint64(b[120:]),
 		Received:       binary.NativeEndian.Uint64(b[128:]),
 	}
+}
+
+// parseInUse reads how many TCP sockets there are in /proc/net/sockstat, or
+// sockstat6: "TCP: inuse 21 orphan 0 …", "TCP6: inuse 3".
+func parseInUse(b []byte) (int, error) {
+	for line := range bytes.Lines(b) {
+		name, rest, _ := strings.Cut(string(line), ": inuse ")
+		if name != "TCP" && name != "TCP6" {
+			continue
+		}
+		number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		n, err := strconv.ParseUint(number, 10, 31)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %q sockets are in use", errMalformed, number)
+		}
+		return int(n), nil
+	}
+	return 0, fmt.Errorf("%w: it does not say how many TCP sockets are in use", errMalformed)
 }
 
 // align rounds up to the four bytes that messages and attributes begin at.

@@ -128,6 +128,27 @@ func TestIdentitiesThatNameNoSocketAreNeverSent(t *testing.T) {
 }
 
 // Whatever comes, nothing is read beyond its end, and reading ends.
+func TestHowManySocketsAreInUse(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		want       int
+	}{
+		{"of IPv4", "sockets: used 53\nTCP: inuse 21 orphan 7 tw 3 alloc 2412 mem 1622\nUDP: inuse 4 mem 0\n", 21},
+		{"of IPv6", "TCP6: inuse 3\nUDP6: inuse 0\n", 3},
+		{"not said", "UDP6: inuse 0\n", -1},
+		{"no number", "TCP: inuse many\n", -1},
+		{"fewer than none", "TCP: inuse -1\n", -1},
+		{"nothing", "", -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := parseInUse([]byte(c.text))
+			if c.want < 0 && !errors.Is(err, errMalformed) || c.want >= 0 && (err != nil || got != c.want) {
+				t.Errorf("%d: %v", got, err)
+			}
+		})
+	}
+}
+
 func FuzzMessages(f *testing.F) {
 	socket := example(familyIPv6, netip.MustParseAddrPort("[fd00::1]:1883"), netip.MustParseAddrPort("[fd00::2]:2"), 7, 4, 0, 1, 0)
 	f.Add(append(framed(20, 1, socket), framed(typeDone, 1, make([]byte, 4))...))

@@ -369,6 +369,9 @@ func TestManyConnectionsAreLookedAtInTheirOrderAndThoseThatHaveEndedLeftOut(t *t
 	if len(all) != n {
 		t.Fatalf("%d are listed, want %d", len(all), n)
 	}
+	if n, err := conn.InUse(); err != nil || n != 2*len(all)+1 { // both ends, and who listens
+		t.Errorf("%d sockets are in use: %v", n, err)
+	}
 	remotes := func(some []sockets.Socket) (all []string) {
 		for _, s := range some {
 			all = append(all, s.Remote.String())

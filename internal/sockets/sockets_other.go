@@ -17,6 +17,9 @@ func Open(*os.File) (*Conn, error) { return nil, ErrUnsupported }
 // Close returns ErrUnsupported.
 func (*Conn) Close() error { return ErrUnsupported }
 
+// InUse returns ErrUnsupported.
+func (*Conn) InUse() (int, error) { return 0, ErrUnsupported }
+
 // List returns ErrUnsupported.
 func (*Conn) List(context.Context, Query, func(Socket) error) error { return ErrUnsupported }
 
