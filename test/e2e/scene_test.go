@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rollcall-dev/rollcall/api/v1alpha1"
@@ -269,17 +270,27 @@ func (s *scene) logs() {
 			s.t.Log(err)
 			return
 		}
-		for i := range pods {
-			for _, previous := range []bool{true, false} {
-				raw, err := s.kube.CoreV1().Pods(namespace).GetLogs(pods[i].Name, &corev1.PodLogOptions{Previous: previous}).DoRaw(ctx)
-				if err != nil {
-					continue // there was no earlier one, or its node is gone
-				}
-				suffix := map[bool]string{true: ".previous", false: ""}[previous]
-				name := filepath.Join(*output, strings.ReplaceAll(s.name, " ", "-")+"."+pods[i].Name+suffix+".log")
-				if err := os.WriteFile(name, raw, 0o644); err != nil {
-					s.t.Log(err)
-				}
+		s.keepLogs(ctx, pods)
+	}
+	clients, err := s.kube.CoreV1().Pods(peopleNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		s.t.Log(err)
+		return
+	}
+	s.keepLogs(ctx, clients.Items)
+}
+
+func (s *scene) keepLogs(ctx context.Context, pods []corev1.Pod) {
+	for i := range pods {
+		for _, previous := range []bool{true, false} {
+			raw, err := s.kube.CoreV1().Pods(pods[i].Namespace).GetLogs(pods[i].Name, &corev1.PodLogOptions{Previous: previous, Timestamps: true}).DoRaw(ctx)
+			if err != nil {
+				continue // there was no earlier one, or its node is gone
+			}
+			suffix := map[bool]string{true: ".previous", false: ""}[previous]
+			name := filepath.Join(*output, strings.ReplaceAll(s.name, " ", "-")+"."+pods[i].Name+suffix+".log")
+			if err := os.WriteFile(name, raw, 0o644); err != nil {
+				s.t.Log(err)
 			}
 		}
 	}

@@ -30,13 +30,16 @@ type witness struct {
 	mu sync.Mutex
 	at map[string]store.KeyedSession // by client; the latest that any member told
 	// offline are declarations of clients that should be here.
-	offline []declaration
+	offline []*declaration
+	// sockets are those of a client's pod, in words.
+	sockets func(client string) string
 }
 
 type declaration struct {
 	at     time.Time
 	client string
 	store.Session
+	sockets string // of its pod, right after that
 }
 
 func (w *world) watchSessions(ctx context.Context) (*witness, error) {
@@ -52,7 +55,7 @@ func (w *world) watchSessions(ctx context.Context) (*witness, error) {
 		return nil, errors.New("there is no etcd to watch")
 	}
 	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
-	v := &witness{at: map[string]store.KeyedSession{}, ending: stop}
+	v := &witness{at: map[string]store.KeyedSession{}, ending: stop, sockets: func(client string) string { return w.socketsOf(forwarding, client) }}
 	opening, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for i := range members {
@@ -124,6 +127,26 @@ func (w *world) forward(ctx context.Context, pod string, port int) {
 	}
 }
 
+// socketsOf are those of a client's pod that are not established: whether it was on
+// its way, and since when, is seen there.
+func (w *world) socketsOf(ctx context.Context, client string) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	pod := client[:max(strings.LastIndex(client, "-"), 0)]
+	table, err := w.run(ctx, "", w.kubectl, "exec", "--namespace", peopleNamespace, pod, "--", "cat", "/proc/net/tcp")
+	if err != nil {
+		return fmt.Sprintf(" (the sockets of pod %s: %v)", pod, err)
+	}
+	var b strings.Builder
+	all := strings.Split(strings.TrimSpace(table), "\n")
+	for _, line := range all {
+		if fields := strings.Fields(line); len(fields) > 3 && fields[3] != "01" {
+			b.WriteString("\n    " + strings.TrimSpace(line))
+		}
+	}
+	return fmt.Sprintf("; of the %d sockets of its pod are not established:%s", len(all)-1, b.String())
+}
+
 // read takes what one member tells. Where some may have been missed, all is listed.
 func (v *witness) read(ctx context.Context, member *store.Store) {
 	member.FollowPresence(ctx, peopleNamespace, peoplePresence, func(e store.PresenceChanges) {
@@ -156,7 +179,14 @@ func (v *witness) take(changes []store.KeyedSession) {
 		}
 		v.at[c.Key.Client] = c
 		if c.Session != nil && c.Session.Offline {
-			v.offline = append(v.offline, declaration{time.Now(), c.Key.Client, *c.Session})
+			d := &declaration{at: time.Now(), client: c.Key.Client, Session: *c.Session}
+			v.offline = append(v.offline, d)
+			v.group.Go(func() {
+				sockets := v.sockets(d.client)
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				d.sockets = sockets
+			})
 		}
 	}
 }
@@ -194,8 +224,8 @@ func (v *witness) declared(from time.Time) []string {
 	var l []string
 	for _, d := range v.offline {
 		if !d.at.Before(from) {
-			l = append(l, fmt.Sprintf("%s at +%.1fs: on %s, last seen %s, declared %s, interval %d ms", d.client, d.at.Sub(from).Seconds(),
-				strings.TrimPrefix(d.Server, namespace+"/"), clock(d.LastSeen), clock(d.Since), d.Interval))
+			l = append(l, fmt.Sprintf("%s at +%.1fs: on %s, last seen %s, declared %s, interval %d ms%s", d.client, d.at.Sub(from).Seconds(),
+				strings.TrimPrefix(d.Server, namespace+"/"), clock(d.LastSeen), clock(d.Since), d.Interval, d.sockets))
 		}
 	}
 	return l
