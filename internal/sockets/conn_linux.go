@@ -137,8 +137,10 @@ func (c *Conn) List(ctx context.Context, q Query, each func(Socket) error) error
 		families = []Family{FamilyIPv4, FamilyIPv6}
 	}
 	for _, family := range families {
-		c.seq++
-		err := c.send(appendRequest(c.buf[:0], unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.seq, anyOf(uint8(family), q.Port), states, extensions))
+		err := c.ask(request{
+			kind: unix.SOCK_DIAG_BY_FAMILY, flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP,
+			id: anyOf(uint8(family), q.Port), states: states, extensions: extensions,
+		})
 		if err != nil {
 			return fmt.Errorf("ask for sockets: %w", err)
 		}
@@ -199,7 +201,8 @@ func (c *Conn) look(connections []Socket, each func(Socket)) error {
 	for _, s := range connections {
 		if s.id.valid() {
 			c.seq++
-			questions = appendRequest(questions, unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST, c.seq, s.id, 1<<Established, 1<<(attributeInfo-1))
+			r := request{kind: unix.SOCK_DIAG_BY_FAMILY, flags: unix.NLM_F_REQUEST, id: s.id, states: 1 << Established, extensions: 1 << (attributeInfo - 1)}
+			questions = r.append(questions, c.seq)
 		}
 	}
 	if len(questions) == 0 {
@@ -254,8 +257,7 @@ func (c *Conn) Destroy(ctx context.Context, s Socket) error {
 	}
 	c.lock()
 	defer c.unlock()
-	c.seq++
-	err := c.send(appendRequest(c.buf[:0], unix.SOCK_DESTROY, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, s.id, 1<<Established, 0))
+	err := c.ask(request{kind: unix.SOCK_DESTROY, flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, id: s.id, states: 1 << Established})
 	for done := false; err == nil && !done; {
 		done, err = c.receive(func(message) error { return nil })
 	}
@@ -270,6 +272,12 @@ func (c *Conn) Destroy(ctx context.Context, s Socket) error {
 		err = ErrUnsupported
 	}
 	return fmt.Errorf("destroy the connection of %v: %w", s.Remote, err)
+}
+
+// ask asks one question, the next.
+func (c *Conn) ask(r request) error {
+	c.seq++
+	return c.send(r.append(c.buf[:0], c.seq))
 }
 
 func (c *Conn) send(b []byte) error {

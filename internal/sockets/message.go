@@ -53,16 +53,24 @@ func (i identity) valid() bool {
 	return (i.family == familyIPv4 || i.family == familyIPv6) && c != 0 && c != ^uint64(0)
 }
 
-// appendRequest appends a whole netlink message that asks for sockets, or for one to be destroyed.
-func appendRequest(b []byte, kind, flags uint16, seq uint32, id identity, states uint32, extensions uint8) []byte {
+// request asks for sockets, or for one to be destroyed.
+type request struct {
+	kind, flags uint16
+	id          identity
+	states      uint32 // a bit for each State
+	extensions  uint8  // a bit for each attribute, from the first one on
+}
+
+// append appends a whole netlink message.
+func (r request) append(b []byte, seq uint32) []byte {
 	b = binary.NativeEndian.AppendUint32(b, headerSize+requestSize)
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = binary.NativeEndian.AppendUint16(b, flags)
+	b = binary.NativeEndian.AppendUint16(b, r.kind)
+	b = binary.NativeEndian.AppendUint16(b, r.flags)
 	b = binary.NativeEndian.AppendUint32(b, seq)
 	b = binary.NativeEndian.AppendUint32(b, 0) // the sender, whom the kernel knows
-	b = append(b, id.family, protocolTCP, extensions, 0)
-	b = binary.NativeEndian.AppendUint32(b, states)
-	return append(b, id.id[:]...)
+	b = append(b, r.id.family, protocolTCP, r.extensions, 0)
+	b = binary.NativeEndian.AppendUint32(b, r.states)
+	return append(b, r.id.id[:]...)
 }
 
 // anyOf is the identity that a listing of a family gives: a local port, and no more.

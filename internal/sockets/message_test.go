@@ -66,7 +66,7 @@ func TestASocketIsReadAsTheKernelTellsIt(t *testing.T) {
 			if s.Info == nil || s.Info.SinceReceived != 1500*time.Millisecond || s.Info.Received != 1<<40 {
 				t.Errorf("its counters are %+v", s.Info)
 			}
-			if again := appendRequest(nil, 1, 2, 3, s.id, 4, 5); !bytes.Equal(again[headerSize+8:], raw[4:4+idSize]) {
+			if again := (request{kind: 1, flags: 2, id: s.id, states: 4, extensions: 5}).append(nil, 3); !bytes.Equal(again[headerSize+8:], raw[4:4+idSize]) {
 				t.Error("what is asked to be destroyed is not what was listed")
 			}
 		})
