@@ -32,9 +32,9 @@ type Conn struct {
 	fd  int // -1: closed
 	seq uint32
 	buf *[receiveSize]byte // while it is locked
-	// stats say how many sockets of IPv4, and of IPv6, the namespace uses; they are of
-	// the namespace in which they were opened. nil: they can't be seen.
-	stats [2]*os.File
+	// stats say how many sockets of IPv4, and of IPv6, the namespace uses: that in which
+	// they were opened, whoever reads them. A kernel without IPv6 has no file for it.
+	stats []*os.File
 }
 
 // buffers are shared: there may be hundreds of Conns, of which few are at work at a time.
@@ -70,8 +70,10 @@ func Open(ns *os.File) (*Conn, error) {
 			return fmt.Errorf("connect a sock_diag socket: %w", err)
 		}
 		c.fd = fd
-		for i, name := range []string{"sockstat", "sockstat6"} {
-			c.stats[i], _ = os.Open("/proc/thread-self/net/" + name) // it can be done without
+		for _, name := range []string{"sockstat", "sockstat6"} {
+			if f, err := os.Open("/proc/thread-self/net/" + name); err == nil { // else InUse says so, or counts the other's
+				c.stats = append(c.stats, f)
+			}
 		}
 		return nil
 	}
@@ -91,7 +93,7 @@ func (c *Conn) Close() error {
 		return os.ErrClosed
 	}
 	for _, f := range c.stats {
-		_ = f.Close() // it was only read, or is nil
+		_ = f.Close() // it was only read
 	}
 	return unix.Close(fd)
 }
@@ -101,6 +103,9 @@ func (c *Conn) Close() error {
 func (c *Conn) InUse() (int, error) {
 	c.lock()
 	defer c.unlock()
+	if len(c.stats) == 0 {
+		return 0, fmt.Errorf("read how many sockets there are: %w", os.ErrNotExist)
+	}
 	sum := 0
 	for _, f := range c.stats {
 		n, err := f.ReadAt(c.buf[:], 0)

@@ -127,7 +127,6 @@ func TestIdentitiesThatNameNoSocketAreNeverSent(t *testing.T) {
 	}
 }
 
-// Whatever comes, nothing is read beyond its end, and reading ends.
 func TestHowManySocketsAreInUse(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
@@ -149,6 +148,7 @@ func TestHowManySocketsAreInUse(t *testing.T) {
 	}
 }
 
+// Whatever comes, nothing is read beyond its end, and reading ends.
 func FuzzMessages(f *testing.F) {
 	socket := example(familyIPv6, netip.MustParseAddrPort("[fd00::1]:1883"), netip.MustParseAddrPort("[fd00::2]:2"), 7, 4, 0, 1, 0)
 	f.Add(append(framed(20, 1, socket), framed(typeDone, 1, make([]byte, 4))...))

@@ -72,7 +72,7 @@ func list(t *testing.T, c *sockets.Conn, q sockets.Query) []sockets.Socket {
 	return all
 }
 
-// eventually polls the kernel, which tells nobody of changes.
+// look is what is left of some connections.
 func look(t *testing.T, c *sockets.Conn, connections ...sockets.Socket) []sockets.Socket {
 	t.Helper()
 	var all []sockets.Socket
@@ -82,6 +82,7 @@ func look(t *testing.T, c *sockets.Conn, connections ...sockets.Socket) []socket
 	return all
 }
 
+// eventually polls the kernel, which tells nobody of changes.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
