@@ -149,7 +149,10 @@ func (w *watch) sockets(ctx context.Context, now time.Time) time.Duration {
 		w.blind(w.target.Refused, now)
 		return never
 	}
-	if w.ns != nil && w.worry == 0 && !w.due(now) && (now.Sub(w.lookedAt) < countFirst || !w.hurried(now)) {
+	if w.ns != nil && !now.Before(w.countAt) && w.unchanged(now) {
+		w.countAt = now.Add(countSoon)
+	}
+	if w.ns != nil && w.worry == 0 && now.Before(w.countAt) && (now.Sub(w.lookedAt) < countFirst || !w.hurried(now)) {
 		had := len(w.glance.chosen)
 		wait, err := w.glance.take(ctx, w.ns, w.target.Port, now)
 		if err != nil {
@@ -183,28 +186,21 @@ func (w *watch) sockets(ctx context.Context, now time.Time) time.Duration {
 	return calm
 }
 
-// due tells whether all connections are to be counted.
-func (w *watch) due(now time.Time) bool {
-	if now.Before(w.countAt) {
+// unchanged tells whether another count would hardly find another number than the
+// last one, and glances see what there is to be seen.
+func (w *watch) unchanged(now time.Time) bool {
+	if w.countIn < countLate || now.Sub(w.lookedAt) >= countLatest || now.Sub(w.glance.readAt) > lively || w.inUse < 0 {
 		return false
 	}
 	n := w.used()
-	if w.countIn < countLate || n < 0 || w.inUse < 0 || max(n-w.inUse, w.inUse-n)*tellShare > w.inUse ||
-		now.Sub(w.glance.readAt) > lively || now.Sub(w.lookedAt) >= countLatest {
-		return true
-	}
-	w.countAt = now.Add(countSoon)
-	return false
+	return n >= 0 && max(n-w.inUse, w.inUse-n)*tellShare <= w.inUse
 }
 
 // used is how many sockets the namespace has; negative: that is not known.
 func (w *watch) used() int {
-	if w.ns == nil {
-		return -1
-	}
 	n, err := w.ns.InUse()
 	if err != nil {
-		return -1
+		return -1 // then nothing is put off, and all connections are counted when it is time
 	}
 	return n
 }

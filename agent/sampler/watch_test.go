@@ -342,17 +342,26 @@ func TestAGlanceTakesInWhomItIsWorth(t *testing.T) {
 }
 
 func TestConnectionsAreCountedAgainWhenTheirNumberMayBeAnotherOrNothingIsSeenToBeRead(t *testing.T) {
+	come := func(n int) func(*played) {
+		return func(p *played) {
+			for i := range n {
+				p.clients = append(p.clients, fmt.Sprintf("10.0.1.%d:1", i+1))
+			}
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		change func(*played)
-		well   bool // something comes on connections, and is read
-		walks  int  // in the five minutes after that
+		quiet  bool // nothing comes on connections after that
+		// soon is how often all are looked at in the next countLate, and later in the
+		// countLatest after that.
+		soon, later int
 	}{
-		{"nothing", func(*played) {}, true, 1},
-		{"a few more", func(p *played) { p.clients = append(p.clients, "10.0.1.1:1") }, true, 1},
-		{"a tenth more, once", func(p *played) { p.clients = append(p.clients, "10.0.1.1:1", "10.0.1.2:1", "10.0.1.3:1") }, true, 1},
-		{"nobody can tell", func(p *played) { p.uncounted = true }, true, 10},
-		{"nothing comes any more", func(*played) {}, false, 10},
+		{"nothing", come(0), false, 0, 1},
+		{"a twentieth more", come(1), false, 0, 1},
+		{"more than a tenth more", come(3), false, 1, 1},
+		{"nobody can tell", func(p *played) { p.uncounted = true }, false, 1, 10},
+		{"nothing comes any more", come(0), true, 1, 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &played{queue: sockets.Queue{Limit: 8}}
@@ -360,24 +369,27 @@ func TestConnectionsAreCountedAgainWhenTheirNumberMayBeAnotherOrNothingIsSeenToB
 				p.clients = append(p.clients, fmt.Sprintf("10.0.0.%d:1", n+10))
 			}
 			w, _ := newWatch(p)
-			now := time.Unix(1, 0)
-			play := func(d time.Duration) {
+			now, quiet := time.Unix(1, 0), false
+			play := func(d time.Duration) (walks int) {
+				before := p.walks()
 				for end := now.Add(d); now.Before(end); {
-					if c.well || d < countLatest {
+					if !quiet {
 						p.received, p.read = p.received+1, p.read+1
 					}
 					now = now.Add(w.look(t.Context(), now))
 				}
+				return p.walks() - before
 			}
 			play(2 * time.Minute)
-			before := p.walks()
 			c.change(p)
-			play(countLatest)
-			if n := p.walks() - before; n < c.walks || n > c.walks+1 {
-				t.Errorf("all are looked at %d times, want %d", n, c.walks)
+			quiet = c.quiet
+			if n := play(countLate); n != c.soon {
+				t.Errorf("soon all are looked at %d times, want %d", n, c.soon)
 			}
-			play(countLate) // for the clients that came
-			if c.well && *w.said.Connections != len(p.clients) {
+			if n := play(countLatest); n < c.later || n > c.later+1 {
+				t.Errorf("later all are looked at %d times, want %d", n, c.later)
+			}
+			if *w.said.Connections != len(p.clients) {
 				t.Errorf("said are %d connections of %d", *w.said.Connections, len(p.clients))
 			}
 		})
