@@ -138,13 +138,14 @@ func (w *world) socketsOf(ctx context.Context, client string) string {
 		return fmt.Sprintf(" (the sockets of pod %s: %v)", pod, err)
 	}
 	var b strings.Builder
-	all := strings.Split(strings.TrimSpace(table), "\n")
-	for _, line := range all {
-		if fields := strings.Fields(line); len(fields) > 3 && fields[3] != "01" {
+	const established = "01"
+	lines := strings.Split(strings.TrimSpace(table), "\n")[1:] // the first is the heading
+	for _, line := range lines {
+		if fields := strings.Fields(line); len(fields) > 3 && fields[3] != established {
 			b.WriteString("\n    " + strings.TrimSpace(line))
 		}
 	}
-	return fmt.Sprintf("; of the %d sockets of its pod are not established:%s", len(all)-1, b.String())
+	return fmt.Sprintf("; of the %d sockets (IPv4) of its pod are not established:%s", len(lines), b.String())
 }
 
 // read takes what one member tells. Where some may have been missed, all is listed.
